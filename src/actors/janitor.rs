@@ -1,0 +1,172 @@
+//! Janitor: owns what nobody owns. A periodic round and the start of the node take the same path; it takes no input.
+//!
+//! 1. Objects of deleted images and jobs are removed, as the ledger lists them.
+//! 2. Objects without a row are removed: at once at the start (nobody else writes yet), later only when they are older
+//!    than any request on its way can be.
+//! 3. Jobs that this incarnation holds but no slot works on are put back, when two rounds in a row say so.
+//! 4. Events and idempotency rows past their time are dropped.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use super::{Deps, effect, relay};
+use crate::blobs::{BlobError, Key, Prefix};
+use crate::job::{JobError, JobId};
+use crate::store::{Finish, GarbageTarget, LedgerError};
+
+/// What the janitor is told.
+pub enum Msg {
+    /// Sign of life.
+    Ping(oneshot::Sender<()>),
+    /// Start no further round.
+    Drain(oneshot::Sender<()>),
+    /// A round is due.
+    Tick,
+    /// A round ended; with the jobs that no slot works on.
+    RoundDone(Option<BTreeSet<(JobId, u32)>>),
+}
+
+/// What a round can fail with; the next one tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// Of the ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Of the objects.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+}
+
+/// Its state.
+pub struct State {
+    deps: Arc<Deps>,
+    unattended: BTreeSet<(JobId, u32)>,
+    draining: bool,
+}
+
+/// The actor.
+pub struct Janitor;
+
+impl Actor for Janitor {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Arc<Deps>;
+
+    async fn pre_start(&self, myself: ActorRef<Msg>, deps: Arc<Deps>) -> Result<State, ActorProcessingErr> {
+        // Before anything is asked, so that no answer is lost.
+        deps.links.janitor.set(myself.clone());
+        later(&myself, &deps);
+        Ok(State { deps, unattended: BTreeSet::new(), draining: false })
+    }
+
+    async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Ping(answer) => effect::reply(answer, ()),
+            Msg::Drain(answer) => {
+                state.draining = true;
+                effect::reply(answer, ());
+            }
+            Msg::Tick if state.draining => {}
+            Msg::Tick => {
+                let work = round(state.deps.clone(), std::mem::take(&mut state.unattended));
+                effect::spawn(myself, work, Msg::RoundDone);
+            }
+            Msg::RoundDone(unattended) => {
+                state.unattended = unattended.unwrap_or_default();
+                later(&myself, &state.deps);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn later(myself: &ActorRef<Msg>, deps: &Deps) {
+    effect::send_after(myself.clone(), Duration::from_secs(deps.config.janitor.every_s), || Msg::Tick);
+}
+
+async fn round(deps: Arc<Deps>, before: BTreeSet<(JobId, u32)>) -> BTreeSet<(JobId, u32)> {
+    let orphan_after = Duration::from_secs(deps.config.janitor.orphan_after_s);
+    if let Err(error) = sweep(&deps, orphan_after).await {
+        tracing::warn!(%error, "a round of the janitor ended early");
+    }
+    match put_back_unattended(&deps, &before).await {
+        Ok(unattended) => unattended,
+        Err(error) => {
+            tracing::warn!(%error, "the janitor could not look for jobs without a slot");
+            before
+        }
+    }
+}
+
+/// Removes objects nobody owns and rows past their time.
+///
+/// # Errors
+/// Of the ledger or the object store; what was not reached is found by the next round.
+pub async fn sweep(deps: &Deps, orphan_after: Duration) -> Result<(), SweepError> {
+    collect_garbage(deps).await?;
+    remove_orphans(deps, orphan_after).await?;
+    let keep = Duration::from_secs(deps.config.jobs.events_keep_h * 3600);
+    deps.ledger.prune(effect::wall_ms(), keep).await?;
+    Ok(())
+}
+
+async fn collect_garbage(deps: &Deps) -> Result<(), SweepError> {
+    loop {
+        let garbage = deps.ledger.garbage(deps.config.janitor.batch).await?;
+        if garbage.is_empty() {
+            return Ok(());
+        }
+        for row in &garbage {
+            match row.target {
+                GarbageTarget::Original(image) => deps.blobs.delete(&Key::Original(image)).await?,
+                GarbageTarget::Outputs(job) => {
+                    deps.blobs.delete_prefix(Prefix::Job(job)).await?;
+                }
+            }
+        }
+        let ids: Vec<i64> = garbage.iter().map(|row| row.id).collect();
+        deps.ledger.garbage_removed(&ids).await?;
+    }
+}
+
+async fn remove_orphans(deps: &Deps, older_than: Duration) -> Result<(), SweepError> {
+    let mut listed = deps.blobs.list();
+    while let Some(found) = listed.try_next().await? {
+        if found.age < older_than {
+            continue;
+        }
+        let known = match &found.key {
+            Key::Original(image) => deps.ledger.image_known(*image).await?,
+            Key::Output { job, start, .. } => deps.ledger.start_known(*job, *start).await?,
+        };
+        if !known {
+            tracing::info!(key = %found.key.path(), "an object without an owner is removed");
+            deps.blobs.delete(&found.key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Jobs held by this incarnation that no slot works on; those seen in the round before as well are put back.
+async fn put_back_unattended(
+    deps: &Deps,
+    before: &BTreeSet<(JobId, u32)>,
+) -> Result<BTreeSet<(JobId, u32)>, LedgerError> {
+    let view = deps.shared.view();
+    let held = deps.ledger.held(&deps.node, &view.incarnation).await?;
+    let attended: BTreeSet<JobId> = deps.shared.view().slots.iter().filter_map(|slot| slot.job).collect();
+    let unattended: BTreeSet<_> = held.into_iter().filter(|(job, _)| !attended.contains(job)).collect();
+    for (job, start) in unattended.intersection(before) {
+        tracing::warn!(%job, "a running job had no slot and is put back");
+        let error = JobError::new("slot_lost", "no slot worked on the job", None, true);
+        let finish = Finish::Retry { error, run_at_ms: effect::wall_ms() };
+        deps.ledger.finish(*job, *start, finish).await?;
+        deps.links.relay.send(relay::Msg::Wake);
+    }
+    Ok(unattended)
+}

@@ -1,0 +1,57 @@
+//! The actors of a node. One file each: the listing of this folder is the way of a job.
+
+pub mod attempt;
+pub mod control;
+pub mod effect;
+pub mod intake;
+pub mod janitor;
+pub mod links;
+pub mod node;
+pub mod relay;
+pub mod scheduler;
+pub mod shared;
+pub mod slot;
+pub mod slot_supervisor;
+pub mod supervisor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::blobs::Blobs;
+use crate::bus::JobBus;
+use crate::cluster::Progress;
+use crate::config::Config;
+use crate::containers::SlotRuntime;
+use crate::store::Ledger;
+
+/// What every actor of a node works with.
+pub struct Deps {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// Stable name of the node.
+    pub node: String,
+    /// What is true.
+    pub ledger: Arc<dyn Ledger>,
+    /// What distributes.
+    pub bus: Arc<dyn JobBus>,
+    /// What holds bytes.
+    pub blobs: Blobs,
+    /// What runs workers.
+    pub runtime: Arc<dyn SlotRuntime>,
+    /// Who stands in which role.
+    pub links: Arc<links::Links>,
+    /// What the node shows.
+    pub shared: Arc<shared::Shared>,
+    /// Progress of running jobs.
+    pub progress: broadcast::Sender<Progress>,
+}
+
+impl Deps {
+    /// Where the slots of this node have their directories.
+    #[must_use]
+    pub fn slots_directory(&self) -> PathBuf {
+        self.config.data.join("slots").join(&self.node)
+    }
+}

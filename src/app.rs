@@ -1,0 +1,224 @@
+//! The composition root: the only file that names every concrete type. Start order is the reverse of the stop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::{Deps, control::NodeControl, janitor, links::Links, node::Node, shared::Shared};
+use crate::blobs::Blobs;
+use crate::bus::embedded::EmbeddedBus;
+use crate::bus::{BusSettings, JobBus};
+use crate::cluster::Control;
+use crate::config::{AuthMode, Config, Runtime};
+use crate::containers::SlotRuntime;
+use crate::containers::process::{ProcessRuntime, ProcessSettings};
+use crate::pipeline::engine::locate;
+use crate::pipeline::spec::Presets;
+use crate::store::Ledger;
+use crate::store::lock::{DataDir, DataLock};
+use crate::store::sqlite::SqliteLedger;
+use crate::{http, telemetry};
+
+/// Progress messages a slow watcher may fall behind before it misses some; nobody counts on them.
+const PROGRESS_BUFFER: usize = 1024;
+/// What handlers get to end after the actors have stopped.
+const HTTP_GRACE: Duration = Duration::from_secs(10);
+
+/// A running server.
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    deps: Arc<Deps>,
+    node: Node,
+    server: JoinHandle<std::io::Result<()>>,
+    shutdown: CancellationToken,
+    _lock: DataLock,
+}
+
+impl App {
+    /// Starts everything: data directory, ledger, objects, clean-up of the last start, bus, actors, HTTP.
+    ///
+    /// # Errors
+    /// What cannot be started, in words for people.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("the path of this program")?;
+        Self::start_with_program(config, program).await
+    }
+
+    /// The same with another program as `worker`, for those who embed the server.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_with_program(mut config: Config, program: PathBuf) -> anyhow::Result<Self> {
+        // Workers run in their slot's directory: a relative path would mean another place there.
+        config.data = std::path::absolute(&config.data).context("the data directory")?;
+        let config = Arc::new(config);
+        check_access(&config)?;
+        let data = &config.data;
+        std::fs::create_dir_all(data).with_context(|| format!("data directory {}", data.display()))?;
+        let lock = DataDir::lock(data)?;
+        let deps = Arc::new(dependencies(&config, program).await?);
+        clean_up(&deps).await?;
+        let listener = TcpListener::bind(&config.http.listen)
+            .await
+            .with_context(|| format!("cannot listen on http.listen = {}", config.http.listen))?;
+        let address = listener.local_addr().context("the address of the listener")?;
+        let metrics = telemetry::metrics_handle()?;
+        http::describe_metrics();
+        let node = Node::start(&deps).await.context("the actors did not start")?;
+        let shutdown = CancellationToken::new();
+        let control: Arc<dyn Control> = Arc::new(NodeControl(deps.clone()));
+        let ports = http::Ports {
+            ledger: deps.ledger.clone(),
+            blobs: deps.blobs.clone(),
+            presets: Arc::new(Presets::builtin()?),
+            control,
+            config: config.clone(),
+            metrics,
+        };
+        let state = http::AppState::new(ports, shutdown.clone());
+        let server = tokio::spawn(http::serve(listener, state, shutdown.clone()));
+        Ok(Self { address, deps, node, server, shutdown, _lock: lock })
+    }
+
+    /// Waits until a slot has a worker, at most `bound`. False when none has by then.
+    pub async fn ready(&self, bound: Duration) -> bool {
+        let ready = async {
+            while !self.deps.shared.readiness().reasons.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(bound, ready).await.is_ok()
+    }
+
+    /// What the server works with, for those who embed it.
+    #[must_use]
+    pub fn deps(&self) -> &Arc<Deps> {
+        &self.deps
+    }
+
+    /// Serves until `stop` resolves or the node gives up; then drains and stops.
+    ///
+    /// # Errors
+    /// When the node gave up or the listener failed.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = stop => Ok(()),
+            reason = self.node.gave_up() => Err(anyhow::anyhow!("the node gave up: {reason}")),
+            result = &mut self.server => Err(anyhow::anyhow!("the HTTP server ended: {result:?}")),
+        };
+        tracing::info!("stopping: no further requests, running jobs get until the drain deadline");
+        self.shutdown.cancel();
+        self.node.stop().await;
+        if !self.server.is_finished() && tokio::time::timeout(HTTP_GRACE, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        self.deps.bus.close().await;
+        self.deps.ledger.close().await;
+        tracing::info!("stopped");
+        ended
+    }
+}
+
+/// `open` mode has no login: only this machine may reach it.
+fn check_access(config: &Config) -> anyhow::Result<()> {
+    if config.auth.mode == AuthMode::Accounts {
+        bail!("auth.mode = accounts is not part of this version; use auth.mode = open on a loopback address");
+    }
+    let host = config.http.listen.rsplit_once(':').map_or(config.http.listen.as_str(), |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !loopback {
+        bail!(
+            "http.listen = {} can be reached from other machines, but auth.mode = open has no login; listen on \
+             127.0.0.1 and put a proxy with a login in front",
+            config.http.listen
+        );
+    }
+    Ok(())
+}
+
+async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<Deps> {
+    let not_built = |what: &str, value: &str| format!("{what} = {value:?} is not part of this version");
+    if !config.store.url.is_empty() {
+        bail!(not_built("store.url", &config.store.url));
+    }
+    if !config.blobs.url.is_empty() {
+        bail!(not_built("blobs.url", &config.blobs.url));
+    }
+    if config.bus.url != "embedded" {
+        bail!(not_built("bus.url", &config.bus.url));
+    }
+    if config.slots.runtime == Runtime::Docker {
+        bail!(not_built("slots.runtime", "docker"));
+    }
+    let data = &config.data;
+    let ledger: Arc<dyn Ledger> =
+        Arc::new(SqliteLedger::open(&data.join("inkpool.sqlite"), &config.store).await.context("the ledger")?);
+    let blobs = Blobs::local(&data.join("objects")).context("the object store")?;
+    let bus: Arc<dyn JobBus> = Arc::new(EmbeddedBus::new(BusSettings {
+        ack_wait: Duration::from_secs(config.bus.ack_wait_s),
+        duplicate_window: Duration::from_secs(config.bus.duplicate_window_s),
+        messages_max: config.bus.lane_messages_max,
+    }));
+    let node = node_name(data)?;
+    let located = locate::find(&config.models.directory, &config.models.onnxruntime)?;
+    let settings = ProcessSettings {
+        program,
+        network: true,
+        slots: data.join("slots").join(&node),
+        model: located.model,
+        model_sha256: located.model_sha256,
+        onnxruntime: located.onnxruntime,
+    };
+    let runtime: Arc<dyn SlotRuntime> = Arc::new(ProcessRuntime::new(settings)?);
+    let shared = Arc::new(Shared::new(&node, runtime.name(), config.slots_count()));
+    let (progress, _) = broadcast::channel(PROGRESS_BUFFER);
+    let links = Arc::new(Links::default());
+    Ok(Deps { config: config.clone(), node, ledger, bus, blobs, runtime, links, shared, progress })
+}
+
+/// Removes what the last start of this node left behind. Nobody else writes here: the data directory is locked.
+async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
+    let processes = deps.runtime.sweep().await.context("workers of an earlier start could not be removed")?;
+    let staged = deps.blobs.sweep_staging().await.context("half-written objects could not be removed")?;
+    // Before objects are looked at: outputs of a start that nobody works on any more are without an owner.
+    let lost = deps.ledger.recover(&deps.node, "").await.context("the ledger")?.len();
+    // The embedded bus starts empty: whatever was on the old one is released again.
+    let unreleased = deps.ledger.unrelease_all().await.context("the ledger")?;
+    let slots = deps.slots_directory();
+    if slots.exists() {
+        std::fs::remove_dir_all(&slots).with_context(|| format!("slot directories {}", slots.display()))?;
+    }
+    janitor::sweep(deps, Duration::ZERO).await.context("objects without an owner could not be removed")?;
+    if processes + staged + unreleased > 0 || lost > 0 {
+        tracing::info!(processes, staged, unreleased, lost, "cleaned up after the last start");
+    }
+    Ok(())
+}
+
+/// A name that stays with the data directory.
+fn node_name(data: &Path) -> anyhow::Result<String> {
+    let file = data.join("node");
+    if let Ok(name) = std::fs::read_to_string(&file) {
+        let name = name.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
+            return Ok(name.to_owned());
+        }
+        bail!("{} does not hold the name of a node", file.display());
+    }
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let name = format!("node-{}", &id[..8]);
+    let written = file.with_extension("new");
+    std::fs::write(&written, &name).with_context(|| written.display().to_string())?;
+    std::fs::rename(&written, &file).with_context(|| file.display().to_string())?;
+    Ok(name)
+}

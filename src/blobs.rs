@@ -1,0 +1,266 @@
+//! Objects: keys as an enum, and put, get and delete over `object_store`. No other module builds a key.
+
+mod local;
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use read::{ObjectBytes, ObjectReader};
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem};
+
+use crate::job::{ImageId, JobId};
+
+/// Bytes collected before they are written: what one upload costs in memory. S3 will need 5 MiB.
+const LOCAL_PART_BYTES: usize = 1 << 20;
+
+/// Every object there is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// The upload as it came: `img/<image>/original`.
+    Original(ImageId),
+    /// An output of one start: `out/<job>/<start>/<name>`.
+    Output {
+        /// The job.
+        job: JobId,
+        /// The start that made it.
+        start: u32,
+        /// `clean.png`, `p0002/clean.png`.
+        name: String,
+    },
+}
+
+/// Objects that are removed together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefix {
+    /// Everything of an image that is no output.
+    Image(ImageId),
+    /// Outputs of all starts of a job.
+    Job(JobId),
+    /// Outputs of one start.
+    Outputs {
+        /// The job.
+        job: JobId,
+        /// The start.
+        start: u32,
+    },
+}
+
+/// What can go wrong with objects.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// No object under that key.
+    #[error("no such object")]
+    NotFound,
+    /// More bytes than allowed.
+    #[error("more than {limit} bytes")]
+    TooLong {
+        /// The bound.
+        limit: u64,
+    },
+    /// The source of the bytes failed (a client that hung up).
+    #[error("the source ended early: {0}")]
+    Source(String),
+    /// Length or hash differ from what was announced or recorded.
+    #[error("the bytes are not those that were announced: {0}")]
+    Mismatch(String),
+    /// The disk is full.
+    #[error("no space is left in the object store")]
+    NoSpace,
+    /// The store cannot be used at the moment.
+    #[error("the object store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// What a put wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Length, bytes.
+    pub size_bytes: u64,
+    /// SHA-256, hex.
+    pub sha256: String,
+}
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: Key,
+    /// Length, bytes.
+    pub size_bytes: u64,
+    /// Time since it was written; zero if the clock was set back.
+    pub age: Duration,
+}
+
+/// The object store of this deployment.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    /// The same store, where it is a directory.
+    local: Option<LocalFileSystem>,
+    part_bytes: usize,
+}
+
+impl Blobs {
+    /// A local directory, every object and directory flushed to disk before it counts.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`] when the directory cannot be made or used.
+    pub fn local(directory: &FilePath) -> Result<Self, BlobError> {
+        local::prepare(directory).map_err(|error| from_io(&error))?;
+        let store = LocalFileSystem::new_with_prefix(directory).map_err(from_store)?.with_fsync(true);
+        Ok(Self { store: Arc::new(store.clone()), local: Some(store), part_bytes: LOCAL_PART_BYTES })
+    }
+
+    /// Removes one object; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    pub async fn delete(&self, key: &Key) -> Result<(), BlobError> {
+        self.delete_path(&key.path()).await
+    }
+
+    /// Removes all objects of a prefix; returns how many there were.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`]; some may be removed already, the call can be repeated.
+    pub async fn delete_prefix(&self, prefix: Prefix) -> Result<u64, BlobError> {
+        let mut found = self.store.list(Some(&prefix.path()));
+        let mut removed = 0;
+        while let Some(object) = found.try_next().await.map_err(from_store)? {
+            self.delete_path(&object.location).await?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    async fn delete_path(&self, path: &Path) -> Result<(), BlobError> {
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(from_store(error)),
+        }
+        self.tidy(path);
+        Ok(())
+    }
+
+    /// Directories exist for the objects in them: empty ones go. Does nothing where there are no directories.
+    fn tidy(&self, path: &Path) {
+        if let Some(file) = self.local.as_ref().and_then(|local| local.path_to_filesystem(path).ok()) {
+            local::remove_empty_parents(&file);
+        }
+    }
+
+    /// Every object with its age, for the janitor. What is not one of ours is left out.
+    pub fn list(&self) -> BoxStream<'static, Result<Listed, BlobError>> {
+        let now_ms = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+        self.store
+            .list(None)
+            .map_err(from_store)
+            .try_filter_map(move |object| {
+                let age_ms = now_ms - i128::from(object.last_modified.timestamp_millis());
+                let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+                let listed = Key::parse(&object.location).map(|key| Listed { key, size_bytes: object.size, age });
+                std::future::ready(Ok(listed))
+            })
+            .boxed()
+    }
+
+    /// Free bytes where objects go; `None` where that is unknown (S3).
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    pub fn free_bytes(&self) -> Result<Option<u64>, BlobError> {
+        let Some(local) = &self.local else { return Ok(None) };
+        let root = local.path_to_filesystem(&Path::from("img")).map_err(from_store)?;
+        let room = rustix::fs::statvfs(&root).map_err(|error| from_io(&error.into()))?;
+        Ok(Some(room.f_bavail.saturating_mul(room.f_frsize)))
+    }
+
+    /// Removes what a crash left of uploads under way, and empty directories; returns how many files went. Only before the
+    /// first put, and only where no other node writes.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    pub async fn sweep_staging(&self) -> Result<u64, BlobError> {
+        let Some(local) = &self.local else { return Ok(0) };
+        let mut swept = 0;
+        for area in AREAS {
+            let root = local.path_to_filesystem(&Path::from(area)).map_err(from_store)?;
+            let done = tokio::task::spawn_blocking(move || local::sweep(&root)).await;
+            swept +=
+                done.map_err(|error| BlobError::Unavailable(error.to_string()))?.map_err(|error| from_io(&error))?;
+        }
+        Ok(swept)
+    }
+}
+
+/// The directories at the top.
+const AREAS: [&str; 2] = ["img", "out"];
+
+impl Key {
+    /// The path in the store.
+    #[must_use]
+    pub fn path(&self) -> Path {
+        match self {
+            Self::Original(image) => Path::from(format!("img/{image}/original")),
+            Self::Output { job, start, name } => Path::from(format!("out/{job}/{start}/{name}")),
+        }
+    }
+
+    /// The key of a path, if it is one of ours.
+    #[must_use]
+    pub fn parse(path: &Path) -> Option<Self> {
+        let parts: Vec<&str> = path.as_ref().split('/').collect();
+        let key = match parts.as_slice() {
+            ["img", image, "original"] => Self::Original(image.parse().ok()?),
+            ["out", job, start, name @ ..] if !name.is_empty() => {
+                Self::Output { job: job.parse().ok()?, start: start.parse().ok()?, name: name.join("/") }
+            }
+            _ => return None,
+        };
+        // Other spellings of the same number or identifier are not ours.
+        (key.path() == *path).then_some(key)
+    }
+}
+
+impl Prefix {
+    fn path(self) -> Path {
+        match self {
+            Self::Image(image) => Path::from(format!("img/{image}")),
+            Self::Job(job) => Path::from(format!("out/{job}")),
+            Self::Outputs { job, start } => Path::from(format!("out/{job}/{start}")),
+        }
+    }
+}
+
+fn from_store(error: object_store::Error) -> BlobError {
+    if matches!(error, object_store::Error::NotFound { .. }) {
+        return BlobError::NotFound;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::StorageFull
+        {
+            return BlobError::NoSpace;
+        }
+        cause = current.source();
+    }
+    BlobError::Unavailable(error.to_string())
+}
+
+fn from_io(error: &std::io::Error) -> BlobError {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        BlobError::NoSpace
+    } else {
+        BlobError::Unavailable(error.to_string())
+    }
+}

@@ -1,0 +1,323 @@
+//! Settings: typed, validated, read once. The only reader of the environment.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use serde::{Deserialize, Serialize};
+
+/// The defaults that the program carries, so that one binary is enough.
+pub const DEFAULTS: &str = include_str!("../config/default.toml");
+
+/// What can be wrong with settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file or variable cannot be read or has the wrong type.
+    #[error("{0}")]
+    Read(#[from] Box<figment::Error>),
+    /// A value out of its bounds.
+    #[error("{key} is {value}: {why}")]
+    Invalid {
+        /// Section and key.
+        key: &'static str,
+        /// As given.
+        value: String,
+        /// The rule.
+        why: &'static str,
+    },
+}
+
+/// All settings. Meaning and reason of each stand in `config/default.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "every key is explained in config/default.toml")]
+pub struct Config {
+    pub data: PathBuf,
+    pub http: Http,
+    pub auth: Auth,
+    pub limits: Limits,
+    pub jobs: Jobs,
+    pub bus: Bus,
+    pub relay: Relay,
+    pub slots: Slots,
+    pub actors: Actors,
+    pub janitor: Janitor,
+    pub store: Store,
+    pub blobs: Blobs,
+    pub models: Models,
+    pub log: Log,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "every key is explained in config/default.toml")]
+        pub struct $name { $(pub $field: $kind),* }
+    };
+}
+
+section!(
+    /// `[http]`
+    Http {
+        listen: String,
+        body_bytes_max: u64,
+        parts_max: usize,
+        header_bytes_max: usize,
+        idle_timeout_s: u64,
+        request_timeout_s: u64,
+        connections_max: usize,
+        requests_max: usize,
+        uploads_max: usize,
+        event_streams_max: usize,
+        page_items_default: u32,
+        page_items_max: u32,
+    }
+);
+section!(
+    /// `[auth]`
+    Auth { mode: AuthMode }
+);
+section!(
+    /// `[limits]`
+    Limits { page_pixels_max: u64, side_px_max: u32, pages_max: u32, frames_max: u32 }
+);
+section!(
+    /// `[jobs]`
+    Jobs {
+        queue_jobs_max: u64,
+        bulk_from_jobs: u64,
+        attempts_max: u32,
+        crashes_max: u32,
+        deadline_base_s: u64,
+        deadline_per_megapixel_s: u64,
+        deadline_unknown_megapixels: u64,
+        events_keep_h: u64,
+    }
+);
+section!(
+    /// `[bus]`
+    Bus {
+        url: String,
+        ack_wait_s: u64,
+        in_progress_every_s: u64,
+        duplicate_window_s: u64,
+        lane_messages_max: usize,
+        window_per_slot: usize,
+    }
+);
+section!(
+    /// `[relay]`
+    Relay { waiting_per_owner: u32, owners_max: u32, interactive_per_bulk: u32, poll_s: u64 }
+);
+section!(
+    /// `[slots]`
+    Slots {
+        runtime: Runtime,
+        count: u32,
+        count_max: u32,
+        start_timeout_s: u64,
+        memory_bytes_max: u64,
+        open_files_max: u64,
+        recycle_after_jobs: u32,
+        recycle_after_s: u64,
+        quarantine_starts: u32,
+        quarantine_window_s: u64,
+        quarantine_s: u64,
+        restart_backoff_min_ms: u64,
+        restart_backoff_max_ms: u64,
+        drain_s: u64,
+    }
+);
+section!(
+    /// `[actors]`
+    Actors { ping_every_s: u64, ping_timeout_s: u64, restarts_max: u32, restart_window_s: u64 }
+);
+section!(
+    /// `[janitor]`
+    Janitor { every_s: u64, orphan_after_s: u64, batch: u32 }
+);
+section!(
+    /// `[store]`
+    Store { url: String, busy_timeout_ms: u64, readers: u32, batch_max: usize, queue_max: usize }
+);
+section!(
+    /// `[blobs]`
+    Blobs { url: String, free_bytes_min: u64 }
+);
+section!(
+    /// `[models]`
+    Models { directory: String, onnxruntime: String }
+);
+section!(
+    /// `[log]`
+    Log { filter: String, format: LogFormat }
+);
+
+/// Who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMode {
+    /// One local user, loopback only.
+    Open,
+    /// Accounts with login.
+    Accounts,
+}
+
+/// How slots run their workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtime {
+    /// A sandboxed child process.
+    Process,
+    /// A container.
+    Docker,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Config {
+    /// Defaults, then `file`, then the environment (a `.env` file in the working directory is read first).
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        // A missing .env is the usual case; one that cannot be read must not pass silently.
+        match dotenvy::dotenv() {
+            Ok(_) => {}
+            Err(error) if error.not_found() => {}
+            Err(error) => {
+                return Err(ConfigError::Read(Box::new(figment::Error::from(format!(".env: {error}")))));
+            }
+        }
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Other names with this prefix (of tools, of tests) are no settings.
+        let setting = |name: &figment::value::UncasedStr| name == "data" || name.as_str().contains("__");
+        let environment = Env::prefixed("INKPOOL_").filter(setting).split("__").ignore(&["admin"]);
+        let config: Self = figment.merge(environment).extract().map_err(Box::new)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The defaults alone, for tests and for commands without a server.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the built-in defaults are wrong, which a test excludes.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Figment::from(Toml::string(DEFAULTS)).extract().map_err(|error| ConfigError::Read(Box::new(error)))
+    }
+
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// The first key that breaks a rule.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let rules: [(&'static str, u64, bool, &'static str); 12] = [
+            ("http.body_bytes_max", self.http.body_bytes_max, self.http.body_bytes_max > 0, "at least 1"),
+            (
+                "http.header_bytes_max",
+                self.http.header_bytes_max as u64,
+                self.http.header_bytes_max >= 8192,
+                "at least 8192, the buffer of the HTTP parser",
+            ),
+            ("http.page_items_max", self.http.page_items_max.into(), self.http.page_items_max >= 1, "at least 1"),
+            (
+                "limits.side_px_max",
+                self.limits.side_px_max.into(),
+                (1..=16_384).contains(&self.limits.side_px_max),
+                "1 to 16384",
+            ),
+            (
+                "limits.frames_max",
+                self.limits.frames_max.into(),
+                self.limits.frames_max == 1,
+                "only the first frame of an animation is processed",
+            ),
+            ("jobs.attempts_max", self.jobs.attempts_max.into(), self.jobs.attempts_max >= 1, "at least 1"),
+            ("jobs.crashes_max", self.jobs.crashes_max.into(), self.jobs.crashes_max >= 1, "at least 1"),
+            (
+                "bus.in_progress_every_s",
+                self.bus.in_progress_every_s,
+                self.bus.in_progress_every_s * 2 < self.bus.ack_wait_s,
+                "less than half of bus.ack_wait_s",
+            ),
+            ("bus.window_per_slot", self.bus.window_per_slot as u64, self.bus.window_per_slot >= 1, "at least 1"),
+            (
+                "slots.count",
+                self.slots.count.into(),
+                self.slots.count <= self.slots.count_max,
+                "at most slots.count_max",
+            ),
+            ("slots.open_files_max", self.slots.open_files_max, self.slots.open_files_max >= 32, "at least 32"),
+            ("store.batch_max", self.store.batch_max as u64, self.store.batch_max >= 1, "at least 1"),
+        ];
+        match rules.into_iter().find(|rule| !rule.2) {
+            Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
+            None => Ok(()),
+        }
+    }
+
+    /// Slots to start with: as set, or one for each core.
+    #[must_use]
+    pub fn slots_count(&self) -> u32 {
+        if self.slots.count > 0 {
+            return self.slots.count;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        u32::try_from(cores).unwrap_or(1).min(self.slots.count_max)
+    }
+
+    /// Deadline of one attempt at an image of `pixels` (all pages together), if known.
+    #[must_use]
+    pub fn deadline(&self, pixels: Option<u64>) -> Duration {
+        let megapixels = pixels.map_or(self.jobs.deadline_unknown_megapixels, |pixels| pixels.div_ceil(1_000_000));
+        Duration::from_secs(self.jobs.deadline_base_s + self.jobs.deadline_per_megapixel_s.saturating_mul(megapixels))
+    }
+}
+
+/// Where a test wants this process to die, see [`crate::fault`].
+#[cfg(feature = "fault-points")]
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this file is the reader of the environment")]
+pub fn fault() -> Option<String> {
+    std::env::var("INKPOOL_FAULT").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        Config::defaults().unwrap().validate().unwrap();
+    }
+
+    #[test]
+    fn a_rule_names_its_key() {
+        let mut config = Config::defaults().unwrap();
+        config.bus.in_progress_every_s = 20;
+        assert!(config.validate().unwrap_err().to_string().starts_with("bus.in_progress_every_s is 20"));
+    }
+
+    #[test]
+    fn deadline_grows_with_pixels() {
+        let config = Config::defaults().unwrap();
+        assert_eq!(config.deadline(Some(12_000_000)), Duration::from_secs(180));
+        assert_eq!(config.deadline(None), Duration::from_secs(620));
+    }
+}

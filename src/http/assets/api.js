@@ -1,0 +1,73 @@
+// Talks to the server. Everything that fails becomes a Refused with a problem document in it.
+
+const BASE = "/api/v1";
+
+export class Refused extends Error {
+  constructor(problem, retryAfterSeconds = null) {
+    super(problem.detail ?? problem.title);
+    this.problem = problem;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+function unreachable() {
+  return new Refused({
+    status: 0,
+    code: "unreachable",
+    detail: "The server cannot be reached.",
+    remedy: "Check that it is running, then try again.",
+  });
+}
+
+function problemOf(text, status) {
+  try {
+    const problem = JSON.parse(text);
+    if (problem && typeof problem === "object" && problem.detail) return problem;
+  } catch {
+    // Not from this server; the status has to do.
+  }
+  return { status, code: "unknown", detail: `The answer was ${status}, which this page does not understand.` };
+}
+
+function seconds(header) {
+  const number = Number(header);
+  return header !== null && Number.isFinite(number) ? number : null;
+}
+
+export async function call(method, path, body) {
+  const options = { method, headers: { accept: "application/json" } };
+  if (body !== undefined) {
+    options.headers["content-type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  let text;
+  try {
+    response = await fetch(BASE + path, options);
+    text = await response.text();
+  } catch {
+    throw unreachable();
+  }
+  if (!response.ok) throw new Refused(problemOf(text, response.status), seconds(response.headers.get("retry-after")));
+  return text ? JSON.parse(text) : null;
+}
+
+// Sends one file. XMLHttpRequest, since fetch does not tell how much has been sent.
+export function send(file, { preset, key, onProgress }) {
+  const request = new XMLHttpRequest();
+  const query = new URLSearchParams({ preset, filename: file.name || "pasted.png" });
+  const done = new Promise((resolve, reject) => {
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded, file.size));
+    request.addEventListener("load", () => {
+      if (request.status === 202) resolve(JSON.parse(request.responseText).items[0]);
+      else reject(new Refused(problemOf(request.responseText, request.status), seconds(request.getResponseHeader("retry-after"))));
+    });
+    request.addEventListener("error", () => reject(unreachable()));
+    request.addEventListener("abort", () => reject(new Refused({ status: 0, code: "aborted", detail: "Stopped." })));
+  });
+  request.open("POST", `${BASE}/images?${query}`);
+  request.setRequestHeader("idempotency-key", key);
+  request.setRequestHeader("content-type", "application/octet-stream");
+  request.send(file);
+  return { done, stop: () => request.abort() };
+}

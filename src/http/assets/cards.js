@@ -1,0 +1,229 @@
+// One card for each image: made once, then told what is new.
+
+import { bytes, canShow, count, factsOf, kindOf, stateOf, troubleOf } from "./words.js";
+
+const template = document.getElementById("card");
+// The file that is the result, and the one small enough for a list.
+const RESULTS = ["clean.webp", "full.webp", "clean.png"];
+const SMALL = "thumb.webp";
+
+export function resultOf(image) {
+  const found = RESULTS.map((name) => image.files.find((file) => file.name === name)).find(Boolean);
+  return found ?? image.files.find((file) => file.name !== "original" && canShow(file.content_type));
+}
+
+export function originalOf(image) {
+  return image.files.find((file) => file.name === "original");
+}
+
+export function make(entry, actions) {
+  const element = template.content.firstElementChild.cloneNode(true);
+  const part = (selector) => element.querySelector(selector);
+  const card = {
+    element,
+    name: part(".name"),
+    facts: part(".facts"),
+    state: part(".state"),
+    bar: part(".bar"),
+    pair: part(".pair"),
+    before: part(".before .frame"),
+    after: part(".after .frame"),
+    trouble: part(".trouble"),
+    what: part(".what"),
+    remedy: part(".remedy"),
+    downloads: part(".downloads"),
+    files: part(".downloads ul"),
+    actions: part(".actions"),
+    confirming: false,
+  };
+  card.before.addEventListener("click", () => actions.view(entry, "before"));
+  card.after.addEventListener("click", () => actions.view(entry, "after"));
+  entry.card = card;
+  update(entry, actions);
+  return element;
+}
+
+export function update(entry, actions) {
+  const { card, image, upload } = entry;
+  const name = image?.filename ?? upload.file.name;
+  card.name.textContent = name;
+  card.name.title = name;
+  card.facts.textContent = image ? factsOf(image) : bytes(upload.file.size);
+  const state = stateName(entry);
+  card.element.dataset.state = state;
+  card.state.textContent = stateWords(entry, state);
+  showBar(card, entry, state);
+  showBefore(card, entry);
+  showAfter(card, entry, state);
+  showTrouble(card, entry, state);
+  showDownloads(card, image, state);
+  showActions(entry, actions, state);
+  card.element.setAttribute("aria-busy", String(["sending", "running"].includes(state)));
+}
+
+function stateName({ upload, job }) {
+  if (job) return job.state;
+  return upload.state;
+}
+
+function stateWords({ upload, job, live }, state) {
+  if (job) {
+    const verdict = job.gate?.verdict;
+    return stateOf(job, live) + (verdict && state === "succeeded" ? ` · gate: ${verdict}` : "");
+  }
+  switch (state) {
+    case "waiting":
+      return "Waiting to be sent";
+    case "sending":
+      return upload.sent >= upload.file.size ? "Being stored" : `Sending, ${bytes(upload.sent)} of ${bytes(upload.file.size)}`;
+    case "paused":
+      return "Waiting for room on the server";
+    case "failed":
+      return "Not taken";
+    default:
+      return "Stopped";
+  }
+}
+
+function showBar(card, { upload, job, live }, state) {
+  const share = job ? (live?.progress ?? job.progress) : upload.file.size ? upload.sent / upload.file.size : 0;
+  card.bar.hidden = !["sending", "running", "queued", "released", "paused"].includes(state);
+  const isKnown = state === "sending" || state === "running";
+  if (isKnown) card.bar.value = share;
+  else card.bar.removeAttribute("value");
+  card.bar.setAttribute("aria-label", job ? "Work" : "Sending");
+}
+
+function frame(button, key, fill) {
+  // Pictures are not loaded anew for every step of progress.
+  if (button.dataset.key === key) return;
+  button.dataset.key = key;
+  button.replaceChildren(...fill());
+}
+
+function picture(source, alt, onFailure) {
+  const image = new Image();
+  image.loading = "lazy";
+  image.decoding = "async";
+  image.alt = alt;
+  image.src = source;
+  image.addEventListener("error", onFailure, { once: true });
+  return image;
+}
+
+function words(text) {
+  const note = document.createElement("span");
+  note.className = "note";
+  note.textContent = text;
+  return note;
+}
+
+function showBefore(card, { image, upload, preview }) {
+  const original = image && originalOf(image);
+  const type = original?.content_type ?? upload?.file.type;
+  const source = preview ?? (original && canShow(type) ? original.url : null);
+  const instead = () => [words(type ? `Browsers cannot show ${kindOf(type)}` : "No preview")];
+  const fill = () => (source ? [picture(source, "Before", () => card.before.replaceChildren(...instead()))] : instead());
+  frame(card.before, source ?? `none ${type}`, fill);
+  card.before.disabled = !source;
+  card.before.setAttribute("aria-label", source ? "Show the original, large" : "The original has no preview");
+}
+
+function showAfter(card, { image }, state) {
+  const result = image && resultOf(image);
+  const small = image?.files.find((file) => file.name === SMALL) ?? result;
+  const pending = { failed: "No result", cancelled: "Cancelled", stopped: "Stopped", succeeded: "…" }[state] ?? "On its way";
+  const key = small ? small.url + small.sha256 : pending;
+  const fill = () => (small ? [picture(small.url, "After", () => card.after.replaceChildren(words("No preview")))] : [words(pending)]);
+  frame(card.after, key, fill);
+  card.after.disabled = !result;
+  card.after.setAttribute("aria-label", result ? "Show the result, large" : pending);
+}
+
+function showTrouble(card, { upload, job, notice }, state) {
+  const error = notice ?? (state === "failed" ? (job?.error ?? upload?.problem) : state === "queued" ? job?.error : null);
+  card.trouble.hidden = !error;
+  if (!error) return;
+  const trouble = troubleOf(error);
+  card.what.textContent = trouble.what;
+  card.remedy.textContent = trouble.remedy;
+  card.remedy.hidden = !trouble.remedy;
+}
+
+function showDownloads(card, image, state) {
+  const isOver = ["succeeded", "failed", "cancelled"].includes(state);
+  const files = image && (isOver || image.files.length > 1) ? image.files : [];
+  card.downloads.hidden = files.length === 0;
+  const key = files.map((file) => file.url + file.sha256).join();
+  if (card.downloads.dataset.key === key) return;
+  card.downloads.dataset.key = key;
+  card.downloads.querySelector("summary").textContent = `Download (${count(files.length, "file", "files")})`;
+  card.files.replaceChildren(...files.map(download));
+}
+
+function download(file) {
+  const item = document.createElement("li");
+  const link = document.createElement("a");
+  link.href = `${file.url}?download=1`;
+  link.textContent = file.name;
+  const size = document.createElement("span");
+  size.className = "quiet";
+  const pixels = file.width_px ? `, ${file.width_px} × ${file.height_px}` : "";
+  size.textContent = `${bytes(file.size_bytes)}${pixels}`;
+  item.append(link, " ", size);
+  return item;
+}
+
+function button(label, onClick, className = "") {
+  const element = document.createElement("button");
+  element.type = "button";
+  element.textContent = label;
+  element.className = className;
+  element.addEventListener("click", onClick);
+  return element;
+}
+
+function showActions(entry, actions, state) {
+  const { card } = entry;
+  const busy = entry.busy ?? "";
+  const key = `${state} ${card.confirming} ${busy} ${entry.job?.cancel_requested ?? ""}`;
+  if (card.actions.dataset.key === key) return;
+  card.actions.dataset.key = key;
+  const hadFocus = card.actions.contains(document.activeElement);
+  const buttons = card.confirming ? confirmation(entry, actions) : usual(entry, actions, state);
+  for (const element of buttons) element.setAttribute("aria-label", `${element.textContent}: ${card.name.textContent}`);
+  for (const element of buttons) element.disabled = element.disabled || Boolean(busy);
+  card.actions.replaceChildren(...buttons);
+  if (hadFocus) card.actions.querySelector("button:not(:disabled)")?.focus();
+}
+
+function usual(entry, actions, state) {
+  const buttons = [];
+  if (["waiting", "sending", "paused", "queued", "released", "running"].includes(state)) {
+    const cancel = button("Cancel", () => actions.cancel(entry));
+    cancel.disabled = Boolean(entry.job?.cancel_requested);
+    buttons.push(cancel);
+  }
+  // A file that was not taken will not be taken the next time.
+  const isFinal = !entry.job && entry.upload.problem?.status >= 400 && entry.upload.problem.status < 500;
+  if (["failed", "cancelled"].includes(state) && !isFinal) buttons.push(button("Try again", () => actions.retry(entry)));
+  if (entry.image) {
+    const ask = () => {
+      entry.card.confirming = true;
+      showActions(entry, actions, state);
+    };
+    buttons.push(button("Delete", ask));
+  } else if (["failed", "stopped"].includes(state)) {
+    buttons.push(button("Dismiss", () => actions.dismiss(entry)));
+  }
+  return buttons;
+}
+
+function confirmation(entry, actions) {
+  const keep = button("Keep", () => {
+    entry.card.confirming = false;
+    showActions(entry, actions, stateName(entry));
+  });
+  const remove = button("Delete for good", () => actions.remove(entry), "danger");
+  return [keep, remove];
+}

@@ -1,0 +1,99 @@
+//! `/cluster`: nodes, slots, queues.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::extract::{Json, Path};
+use super::problem::Problem;
+use crate::cluster::NodeView;
+use crate::job::{Lane, State as JobState};
+
+/// What waits in one lane.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Queue {
+    /// `interactive` or `bulk`.
+    #[schema(value_type = String)]
+    lane: Lane,
+    /// Waiting to be released to the bus.
+    queued: u64,
+    /// On the bus.
+    released: u64,
+    /// In a slot.
+    running: u64,
+    /// Messages on the bus that nobody has pulled.
+    bus_pending: usize,
+    /// Messages on the bus that are pulled and not acknowledged.
+    bus_in_flight: usize,
+}
+
+/// The cluster as it is now.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Cluster {
+    /// Equal peers.
+    nodes: Vec<NodeView>,
+    /// One for each lane.
+    queues: Vec<Queue>,
+}
+
+/// Nodes with their slots, and the lengths of the queues.
+#[utoipa::path(get, path = "/cluster", operation_id = "show_cluster", tag = "cluster", responses(
+    (status = 200, body = Cluster),
+    (status = 503, description = "`unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn show(State(state): State<AppState>) -> Result<axum::Json<Cluster>, Problem> {
+    let nodes = state.control.nodes().await?;
+    let counts = state.ledger.counts().await?;
+    let depths: BTreeMap<_, _> = state.control.bus_depth().await.into_iter().collect();
+    let queue = |lane: Lane| {
+        let jobs = |job_state| counts.get(&(lane, job_state)).copied().unwrap_or_default();
+        let depth = depths.get(&lane).copied().unwrap_or_default();
+        Queue {
+            lane,
+            queued: jobs(JobState::Queued),
+            released: jobs(JobState::Released),
+            running: jobs(JobState::Running),
+            bus_pending: depth.pending,
+            bus_in_flight: depth.in_flight,
+        }
+    };
+    Ok(axum::Json(Cluster { nodes, queues: Lane::ALL.map(queue).into() }))
+}
+
+/// What to change; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"slots_count": 4}))]
+pub struct Change {
+    /// Slots wanted, at least one.
+    slots_count: Option<u32>,
+    /// Whether the node takes no new jobs.
+    draining: Option<bool>,
+}
+
+/// Changes the number of slots of a node, or whether it drains.
+#[utoipa::path(patch, path = "/cluster/nodes/{id}", operation_id = "change_node", tag = "cluster", request_body = Change,
+    params(("id" = String, Path)), responses(
+    (status = 200, body = NodeView),
+    (status = 400, description = "`invalid_json`, `invalid_parameter`", body = Problem,
+     content_type = "application/problem+json"),
+    (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "`too_many_slots`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`unavailable`", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn change(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    Json(change): Json<Change>,
+) -> Result<axum::Json<NodeView>, Problem> {
+    if change.slots_count == Some(0) {
+        return Err(Problem::invalid("A node has at least one slot.").remedy("Set draining to take it out of use."));
+    }
+    if change.slots_count.is_none() && change.draining.is_none() {
+        return Err(Problem::invalid("Say slots_count or draining."));
+    }
+    Ok(axum::Json(state.control.change_node(&id, change.slots_count, change.draining).await?))
+}

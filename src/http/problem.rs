@@ -1,0 +1,341 @@
+//! The only place where errors become statuses: RFC 9457 problem documents.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::blobs::BlobError;
+use crate::cluster::ControlError;
+use crate::job::{Refusal, RefusalCode};
+use crate::store::{LedgerError, QueueFull};
+
+/// Seconds after which a client may try again when something is restarting.
+const RETRY_SOON_S: u64 = 5;
+
+/// Every kind of problem there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An input that is refused.
+    Refused(RefusalCode),
+    /// A parameter or header with a value that makes no sense.
+    InvalidParameter,
+    /// A body that is no JSON of the expected shape.
+    InvalidJson,
+    /// A body that is no well-formed multipart.
+    InvalidMultipart,
+    /// A multipart body without a `file` part.
+    MissingFile,
+    /// The body ended before its announced length.
+    IncompleteBody,
+    /// More parts than one request may have.
+    TooManyParts,
+    /// Same key, other request.
+    IdempotencyKeyReused,
+    /// The Host header is not this machine.
+    HostNotAllowed,
+    /// The request was caused by a page of another site.
+    OriginNotAllowed,
+    /// Nothing there, or somebody else's.
+    NotFound,
+    /// The path is there, the method is not.
+    MethodNotAllowed,
+    /// The client was too slow.
+    RequestTimeout,
+    /// The state does not allow it.
+    WrongState,
+    /// A body of a media type that is not read here.
+    UnsupportedMediaType,
+    /// No byte of the file lies in the range.
+    RangeNotSatisfiable,
+    /// More slots than a node may have.
+    TooManySlots,
+    /// Request line and headers are too long.
+    HeadersTooLarge,
+    /// A fault of ours.
+    Internal,
+    /// Enough unfinished jobs.
+    QueueFull,
+    /// Enough requests, uploads or streams at once.
+    Overloaded,
+    /// A part of the server is starting, stopping or cannot be reached.
+    Unavailable,
+    /// The node takes no jobs.
+    NotReady,
+    /// The disk is nearly full.
+    StorageFull,
+}
+
+impl Kind {
+    /// Status, `code` and `title`: the whole policy at a glance.
+    const fn entry(self) -> (StatusCode, &'static str, &'static str) {
+        use RefusalCode as R;
+        use StatusCode as S;
+        match self {
+            Self::Refused(code) => {
+                let (status, title) = match code {
+                    R::EmptyBody => (S::BAD_REQUEST, "No bytes were sent"),
+                    R::UnsupportedFormat => (S::UNSUPPORTED_MEDIA_TYPE, "Not an image of a supported kind"),
+                    R::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "The upload is too large"),
+                    R::TooManyPixels => (S::PAYLOAD_TOO_LARGE, "A page has too many pixels"),
+                    R::SideTooLong => (S::PAYLOAD_TOO_LARGE, "A side of the page is too long"),
+                    R::TooManyPages => (S::PAYLOAD_TOO_LARGE, "Too many pages"),
+                    R::NeedsTooMuchMemory => (S::PAYLOAD_TOO_LARGE, "The image needs too much memory"),
+                    R::Malformed => (S::UNPROCESSABLE_ENTITY, "The image is damaged"),
+                    R::UnsupportedFeature => (S::UNSUPPORTED_MEDIA_TYPE, "The image uses an unsupported feature"),
+                    R::UnknownPreset => (S::UNPROCESSABLE_ENTITY, "No such preset"),
+                    R::InvalidSetting => (S::UNPROCESSABLE_ENTITY, "The preset has no such setting"),
+                };
+                (status, code.as_str(), title)
+            }
+            Self::InvalidParameter => (S::BAD_REQUEST, "invalid_parameter", "A parameter is not valid"),
+            Self::InvalidJson => (S::BAD_REQUEST, "invalid_json", "The body is not the expected JSON"),
+            Self::InvalidMultipart => (S::BAD_REQUEST, "invalid_multipart", "The multipart body is not well formed"),
+            Self::MissingFile => (S::UNPROCESSABLE_ENTITY, "missing_file", "There is no file in the request"),
+            Self::IncompleteBody => (S::BAD_REQUEST, "incomplete_body", "The body ended early"),
+            Self::TooManyParts => (S::PAYLOAD_TOO_LARGE, "too_many_parts", "Too many parts in one request"),
+            Self::IdempotencyKeyReused => {
+                (S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The idempotency key stands for another request")
+            }
+            Self::HostNotAllowed => (S::FORBIDDEN, "host_not_allowed", "This address is not served"),
+            Self::OriginNotAllowed => (S::FORBIDDEN, "origin_not_allowed", "Requests of other sites are not taken"),
+            Self::NotFound => (S::NOT_FOUND, "not_found", "Nothing here"),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here"),
+            Self::RequestTimeout => (S::REQUEST_TIMEOUT, "request_timeout", "The request took too long"),
+            Self::WrongState => (S::CONFLICT, "wrong_state", "The job's state does not allow this"),
+            Self::UnsupportedMediaType => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "A body of this type is not read here")
+            }
+            Self::RangeNotSatisfiable => {
+                (S::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "The range lies outside the file")
+            }
+            Self::TooManySlots => (S::UNPROCESSABLE_ENTITY, "too_many_slots", "A node cannot have that many slots"),
+            Self::HeadersTooLarge => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too long")
+            }
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on the server"),
+            Self::QueueFull => (S::SERVICE_UNAVAILABLE, "queue_full", "The queue is full"),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "The server is busy"),
+            Self::Unavailable => (S::SERVICE_UNAVAILABLE, "unavailable", "The server cannot do this at the moment"),
+            Self::NotReady => (S::SERVICE_UNAVAILABLE, "not_ready", "This node takes no jobs"),
+            Self::StorageFull => (S::INSUFFICIENT_STORAGE, "storage_full", "The disk is nearly full"),
+        }
+    }
+}
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "type": "urn:inkpool:problem:too_many_pixels", "title": "A page has too many pixels", "status": 413,
+    "detail": "The page has 900000000 pixels.", "code": "too_many_pixels",
+    "limit": "100000000 px", "measured": "900000000 px", "remedy": "Scan at a lower resolution."
+}))]
+pub struct Problem {
+    /// `urn:inkpool:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What kind of problem, for people.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time, for people.
+    pub detail: String,
+    /// What kind of problem, for programs.
+    pub code: String,
+    /// The limit hit, with its unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// What was measured, in the unit of the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<String>,
+    /// What the sender can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// One sentence for each reason, where there can be several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Becomes the `Retry-After` header, seconds.
+    #[serde(skip)]
+    pub retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    /// A problem without figures.
+    #[must_use]
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let (status, code, title) = kind.entry();
+        Self {
+            kind: format!("urn:inkpool:problem:{code}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: code.to_owned(),
+            limit: None,
+            measured: None,
+            remedy: None,
+            reasons: Vec::new(),
+            retry_after_s: None,
+        }
+    }
+
+    /// Adds the limit and what was measured, both with units.
+    #[must_use]
+    pub fn figures(mut self, limit: impl Into<String>, measured: impl Into<String>) -> Self {
+        self.limit = Some(limit.into());
+        self.measured = Some(measured.into());
+        self
+    }
+
+    /// Adds what the sender can do.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Adds when to try again, seconds from now; at least one.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+
+    /// Nothing under that name, or somebody else's: the answer is the same.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Kind::NotFound, format!("There is no such {what}."))
+    }
+
+    /// A parameter that cannot be understood.
+    #[must_use]
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(Kind::InvalidParameter, detail)
+    }
+
+    /// A fault of ours: the log gets the reason, the client does not.
+    #[must_use]
+    pub fn internal(reason: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%reason, "internal error");
+        Self::new(Kind::Internal, "The fault is on this side. The log of the server says more under this request id.")
+    }
+
+    /// A part of the server that cannot be used at the moment.
+    #[must_use]
+    pub fn unavailable(reason: &dyn std::fmt::Display) -> Self {
+        tracing::warn!(%reason, "unavailable");
+        Self::new(Kind::Unavailable, "A part of the server cannot be reached at the moment.").retry_after(RETRY_SOON_S)
+    }
+
+    /// Too many unfinished jobs; `retry_after_s` is when one should be finished.
+    #[must_use]
+    pub fn queue_full(full: QueueFull, retry_after_s: u64) -> Self {
+        Self::new(Kind::QueueFull, format!("{} jobs are waiting, and no more are taken.", full.measured))
+            .figures(format!("{} jobs", full.limit), format!("{} jobs", full.measured))
+            .remedy("Send it again after the time in Retry-After.")
+            .retry_after(retry_after_s)
+    }
+
+    /// More bytes than one body may have.
+    #[must_use]
+    pub fn body_too_large(limit_bytes: u64, measured: impl Into<String>) -> Self {
+        Self::new(Kind::Refused(RefusalCode::BodyTooLarge), format!("An upload may have at most {limit_bytes} bytes."))
+            .figures(format!("{limit_bytes} bytes"), measured)
+            .remedy("Send fewer or smaller images in one request.")
+    }
+
+    /// Counts the problem under its code.
+    pub fn count(&self) {
+        metrics::counter!("inkpool_refusals_total", "code" => self.code.clone()).increment(1);
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.count();
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after_s = self.retry_after_s;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            limit: refusal.limit,
+            measured: refusal.measured,
+            remedy: refusal.remedy,
+            ..Self::new(Kind::Refused(refusal.code), refusal.detail)
+        }
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Unavailable(_) => Self::unavailable(&error),
+            LedgerError::Corrupt(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::TooLong { limit } => Self::body_too_large(limit, format!("more than {limit} bytes")),
+            BlobError::Source(_) => Self::new(Kind::IncompleteBody, "The body ended before its announced length."),
+            BlobError::Unavailable(_) => Self::unavailable(&error),
+            BlobError::NoSpace => Self::new(Kind::StorageFull, "There is no room left on the disk."),
+            // Whoever asks has seen a row, so the object should be there.
+            BlobError::NotFound | BlobError::Mismatch(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::NoSuchNode => Self::not_found("node"),
+            ControlError::TooManySlots { limit } => Self::new(Kind::TooManySlots, error.to_string())
+                .figures(format!("{limit} slots"), format!("more than {limit} slots"))
+                .remedy("Ask for fewer, or raise slots.count_max."),
+            ControlError::Unavailable(_) => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        if matches!(rejection, JsonRejection::MissingJsonContentType(_)) {
+            return Self::new(Kind::UnsupportedMediaType, "Send the body as application/json.");
+        }
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::body_too_large(
+                super::JSON_BYTES_MAX as u64,
+                format!("more than {} bytes", super::JSON_BYTES_MAX),
+            );
+        }
+        Self::new(Kind::InvalidJson, rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    /// An id that is no id names nothing.
+    fn from(_: PathRejection) -> Self {
+        Self::not_found("thing")
+    }
+}

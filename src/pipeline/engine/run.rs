@@ -1,0 +1,224 @@
+//! One job: headers, plan, then every step of every page, with progress and times.
+
+use std::fs::File;
+use std::io::{BufReader, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::bitmap::Bitmap;
+use super::manifest::{self, Manifest};
+use super::sink::Sink;
+use super::{Engine, EngineError, Reporter};
+use super::{colour, decode, encode, keep, orient, resize, tiles};
+use crate::job::Refusal;
+use crate::pipeline::geometry::{Size, Tiling};
+use crate::pipeline::plan::{self, Output, PagePlan, Plan, Step};
+use crate::pipeline::probe;
+use crate::pipeline::wire::{Done, OutFile, Run};
+
+/// What a job needs while it runs.
+pub(super) struct Worker<'a> {
+    engine: &'a mut Engine,
+    run: &'a Run,
+    output_directory: &'a Path,
+    reporter: &'a mut dyn Reporter,
+    /// Wall time of each stage, in the order of their first use.
+    timings: Vec<(&'static str, Duration)>,
+    files: Vec<OutFile>,
+    /// Shares of the work: done, and all.
+    weight_done: u64,
+    weight_all: u64,
+}
+
+/// The page that steps work on.
+struct Page {
+    bitmap: Bitmap,
+    icc: Option<Vec<u8>>,
+}
+
+fn refused(stage: &'static str) -> impl Fn(Refusal) -> EngineError {
+    move |refusal| EngineError::Refused { stage, refusal }
+}
+
+fn fault(stage: &'static str, detail: impl std::fmt::Display) -> EngineError {
+    EngineError::Fault { stage, detail: detail.to_string() }
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(
+        engine: &'a mut Engine,
+        run: &'a Run,
+        output_directory: &'a Path,
+        reporter: &'a mut dyn Reporter,
+    ) -> Self {
+        let (timings, files) = (Vec::new(), Vec::new());
+        Self { engine, run, output_directory, reporter, timings, files, weight_done: 0, weight_all: 1 }
+    }
+
+    pub(super) fn work(mut self, input_directory: &Path) -> Result<Done, EngineError> {
+        let begun = Instant::now();
+        let (mut source, plan) = self.open(input_directory)?;
+        self.time("decode", begun);
+        self.reporter.planned(plan.peak_bytes, plan.pixels_total, u32::try_from(plan.pages.len()).unwrap_or(u32::MAX));
+        self.weight_all = plan.weight().max(1);
+        for (number, page) in plan.pages.iter().enumerate() {
+            self.page(source.as_mut(), number, page)?;
+        }
+        let begun = Instant::now();
+        self.write_manifest()?;
+        self.time("manifest", begun);
+        self.reporter.progress("manifest", 1.0);
+        let first = plan.pages.first().map_or(Size::new(0, 0), |page| page.upright);
+        let milliseconds = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Ok(Done {
+            width_px: first.width_px,
+            height_px: first.height_px,
+            pages_count: u32::try_from(plan.pages.len()).unwrap_or(u32::MAX),
+            files: self.files,
+            timings_ms: self.timings.iter().map(|(stage, time)| ((*stage).to_owned(), milliseconds(time))).collect(),
+            peak_bytes: 0,
+            gate: None,
+        })
+    }
+
+    /// Headers, limits and the plan; no pixel is decoded.
+    fn open(&self, input_directory: &Path) -> Result<(Box<dyn decode::Source>, Plan), EngineError> {
+        const STAGE: &str = "decode";
+        let limits = &self.run.limits;
+        let open = || File::open(input_directory.join(&self.run.input));
+        let file = open().map_err(|error| fault(STAGE, format!("the input cannot be opened: {}", error.kind())))?;
+        let probe = probe::probe(&mut BufReader::new(&file), limits).map_err(refused(STAGE))?;
+        let file = open().map_err(|error| fault(STAGE, format!("the input cannot be opened: {}", error.kind())))?;
+        let mut source = decode::open(file, &probe, limits).map_err(refused(STAGE))?;
+        let facts = (0..probe.pages.len()).map(|number| source.facts(number)).collect::<Result<Vec<_>, _>>();
+        let plan = plan::plan(&facts.map_err(refused(STAGE))?, &self.run.spec, limits).map_err(refused(STAGE))?;
+        Ok((source, plan))
+    }
+
+    fn page(&mut self, source: &mut dyn decode::Source, number: usize, plan: &PagePlan) -> Result<(), EngineError> {
+        let mut page = None;
+        for (step, weight) in &plan.steps {
+            let begun = Instant::now();
+            let stage = stage(step);
+            self.report(stage, 0.0, *weight);
+            match (step, page.as_mut()) {
+                (Step::Decode { layout, shrink }, _) => {
+                    let decoded = source.decode(number, *layout, *shrink).map_err(refused(stage))?;
+                    page = Some(Page { bitmap: decoded.bitmap, icc: decoded.icc });
+                }
+                (_, None) => return Err(fault(stage, "the plan does not begin with decoding")),
+                (step, Some(page)) => self.step(step, page, *weight)?,
+            }
+            // Writing times its two stages itself.
+            if !matches!(step, Step::Write(_)) {
+                self.time(stage, begun);
+            }
+            self.weight_done += weight;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step, page: &mut Page, weight: u64) -> Result<(), EngineError> {
+        match step {
+            Step::Decode { .. } => {}
+            Step::Colour => colour::to_srgb(&mut page.bitmap, page.icc.as_deref()),
+            Step::Flatten => page.bitmap.flatten(),
+            Step::Luma => page.bitmap.drop_colour(),
+            Step::Orient(orientation) => orient::apply(&mut page.bitmap, *orientation),
+            Step::Denoise { keeps_colour, tiling } => self.denoise(page, *keeps_colour, tiling, weight)?,
+            Step::Write(output) => self.write(page, output, weight)?,
+        }
+        Ok(())
+    }
+
+    fn denoise(&mut self, page: &mut Page, keeps: bool, tiling: &Tiling, weight: u64) -> Result<(), EngineError> {
+        const STAGE: &str = "denoise";
+        let (done, all) = (self.weight_done, self.weight_all);
+        let network = self.engine.network.as_mut().ok_or_else(|| fault(STAGE, "no network is loaded"))?;
+        let reporter = &mut *self.reporter;
+        let mut report = |share: f32| reporter.progress(STAGE, fraction(done, share, weight, all));
+        let cleaned = if keeps {
+            let mut gray = page.bitmap.clone();
+            gray.drop_colour();
+            tiles::clean(network, &gray, tiling, &mut report)
+        } else {
+            tiles::clean(network, &page.bitmap, tiling, &mut report)
+        };
+        let cleaned = cleaned.map_err(|detail| fault(STAGE, detail))?;
+        if keeps {
+            keep::recolour(&mut page.bitmap, &cleaned);
+        } else {
+            page.bitmap.pixels = cleaned;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, page: &mut Page, output: &Output, weight: u64) -> Result<(), EngineError> {
+        page.bitmap.drop_full_opacity();
+        let begun = Instant::now();
+        let is_whole = output.crop == page.bitmap.size.whole() && output.size == page.bitmap.size;
+        let resized = if is_whole {
+            None
+        } else {
+            let resized = resize::resize(&page.bitmap, output.crop, output.size);
+            Some(resized.map_err(|detail| fault("resize", detail))?)
+        };
+        self.time("resize", begun);
+        self.report("encode", 0.1, weight);
+        let begun = Instant::now();
+        let unwritable = |error: std::io::Error| fault("encode", format!("a file cannot be written: {}", error.kind()));
+        let mut sink = Sink::create(self.output_directory, &output.name).map_err(unwritable)?;
+        encode::encode(resized.as_ref().unwrap_or(&page.bitmap), output.format, &mut sink)
+            .map_err(|detail| fault("encode", detail))?;
+        self.files.push(sink.finish(output.format.content_type(), output.size).map_err(unwritable)?);
+        self.time("encode", begun);
+        Ok(())
+    }
+
+    fn write_manifest(&mut self) -> Result<(), EngineError> {
+        const STAGE: &str = "manifest";
+        let uses_network = self.run.spec.denoise != crate::pipeline::spec::Denoise::Off;
+        let content = Manifest {
+            schema: manifest::SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            model_sha256: uses_network.then_some(self.engine.model_sha256.as_str()),
+            input_sha256: &self.run.input_sha256,
+            spec: &self.run.spec,
+            files: &self.files,
+        };
+        let text = serde_json::to_vec_pretty(&content).map_err(|error| fault(STAGE, error))?;
+        let unwritable = |error: std::io::Error| fault(STAGE, format!("a file cannot be written: {}", error.kind()));
+        let mut sink = Sink::create(self.output_directory, manifest::FILE).map_err(unwritable)?;
+        sink.write_all(&text).map_err(unwritable)?;
+        self.files.push(sink.finish("application/json", Size::new(0, 0)).map_err(unwritable)?);
+        Ok(())
+    }
+
+    fn report(&mut self, stage: &'static str, share: f32, weight: u64) {
+        self.reporter.progress(stage, fraction(self.weight_done, share, weight, self.weight_all));
+    }
+
+    fn time(&mut self, stage: &'static str, begun: Instant) {
+        let spent = begun.elapsed();
+        match self.timings.iter_mut().find(|timing| timing.0 == stage) {
+            Some(timing) => timing.1 += spent,
+            None => self.timings.push((stage, spent)),
+        }
+    }
+}
+
+/// The share of the whole job that is done, below 1 until the manifest is written.
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 24 bits")]
+fn fraction(done: u64, share: f32, weight: u64, all: u64) -> f32 {
+    ((done as f32 + share * weight as f32) / all as f32).clamp(0.0, 0.999)
+}
+
+const fn stage(step: &Step) -> &'static str {
+    match step {
+        Step::Decode { .. } => "decode",
+        Step::Colour | Step::Flatten | Step::Luma => "colour",
+        Step::Orient(_) => "orient",
+        Step::Denoise { .. } => "denoise",
+        Step::Write(_) => "resize",
+    }
+}

@@ -1,0 +1,8 @@
+//! spec (what was asked) → plan (what will be done, computed from the header) → engine (does it).
+
+pub mod engine;
+pub mod geometry;
+pub mod plan;
+pub mod probe;
+pub mod spec;
+pub mod wire;

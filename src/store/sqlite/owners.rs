@@ -1,0 +1,188 @@
+//! What owners ask for and change.
+
+use sqlx::SqlitePool;
+use uuid::Uuid;
+
+use super::accept::queue_full;
+use super::moves::{load, shift, write};
+use super::rows::{self, database_error};
+use super::writer::Tx;
+use crate::job::{Event, ImageId, JobId, OwnerId, State};
+use crate::store::{Cancelled, Deleted, FileRow, ImageRow, JobFilter, JobRow, LedgerResult, QueueLimits, Retried};
+
+/// One image beside its jobs, oldest first.
+pub(super) const IMAGE_BY_ID: &str = "
+    SELECT images.*, jobs.id AS job_id FROM images LEFT JOIN jobs ON jobs.image_id = images.id
+    WHERE images.id = $1 AND images.owner = $2 ORDER BY jobs.id";
+
+const IMAGES: &str = "
+    SELECT page.*, jobs.id AS job_id
+    FROM (SELECT * FROM images WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3) AS page
+    LEFT JOIN jobs ON jobs.image_id = page.id ORDER BY page.id DESC, jobs.id";
+
+const JOBS: &str = "SELECT * FROM jobs WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+const JOBS_BY_STATE: &str = "SELECT * FROM jobs WHERE owner = $1 AND state = $4 AND id < $2 ORDER BY id DESC LIMIT $3";
+
+const FILES: &str = "
+    SELECT * FROM files WHERE job_id = (
+        SELECT id FROM jobs WHERE image_id = $1 AND owner = $2 AND state = 'succeeded'
+        ORDER BY finished_at_ms DESC, id DESC LIMIT 1)
+    ORDER BY ordinal";
+
+/// All statements that lists are made of, for the test of their plans.
+#[cfg(test)]
+pub(super) const LISTS: [&str; 5] = [IMAGE_BY_ID, IMAGES, JOBS, JOBS_BY_STATE, FILES];
+
+/// See [`crate::store::Ledger::image`].
+pub(super) async fn image(readers: &SqlitePool, owner: OwnerId, id: ImageId) -> LedgerResult<Option<ImageRow>> {
+    let rows = sqlx::query(IMAGE_BY_ID).bind(id.0).bind(owner.0).fetch_all(readers).await.map_err(database_error)?;
+    Ok(rows::images_with_jobs(&rows)?.pop())
+}
+
+/// See [`crate::store::Ledger::images`].
+pub(super) async fn images(
+    readers: &SqlitePool,
+    owner: OwnerId,
+    before: Option<ImageId>,
+    limit: u32,
+) -> LedgerResult<Vec<ImageRow>> {
+    let rows = sqlx::query(IMAGES)
+        .bind(owner.0)
+        .bind(before.map_or(Uuid::max(), |id| id.0))
+        .bind(i64::from(limit))
+        .fetch_all(readers)
+        .await
+        .map_err(database_error)?;
+    rows::images_with_jobs(&rows)
+}
+
+/// See [`crate::store::Ledger::job`].
+pub(super) async fn job(readers: &SqlitePool, owner: OwnerId, id: JobId) -> LedgerResult<Option<JobRow>> {
+    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1 AND owner = $2")
+        .bind(id.0)
+        .bind(owner.0)
+        .fetch_optional(readers)
+        .await
+        .map_err(database_error)?;
+    row.as_ref().map(rows::job).transpose()
+}
+
+/// See [`crate::store::Ledger::jobs`].
+pub(super) async fn jobs(
+    readers: &SqlitePool,
+    owner: OwnerId,
+    filter: JobFilter,
+    before: Option<JobId>,
+    limit: u32,
+) -> LedgerResult<Vec<JobRow>> {
+    let query = sqlx::query(if filter.state.is_some() { JOBS_BY_STATE } else { JOBS })
+        .bind(owner.0)
+        .bind(before.map_or(Uuid::max(), |id| id.0))
+        .bind(i64::from(limit));
+    let query = match filter.state {
+        Some(state) => query.bind(state.as_str()),
+        None => query,
+    };
+    let rows = query.fetch_all(readers).await.map_err(database_error)?;
+    rows.iter().map(rows::job).collect()
+}
+
+/// See [`crate::store::Ledger::files`].
+pub(super) async fn files(readers: &SqlitePool, owner: OwnerId, image: ImageId) -> LedgerResult<Vec<FileRow>> {
+    let rows = sqlx::query(FILES).bind(image.0).bind(owner.0).fetch_all(readers).await.map_err(database_error)?;
+    rows.iter().map(rows::file).collect()
+}
+
+async fn load_own(tx: &mut Tx, owner: OwnerId, id: JobId) -> LedgerResult<Option<JobRow>> {
+    Ok(load(tx, id).await?.filter(|job| job.owner == owner))
+}
+
+/// See [`crate::store::Ledger::cancel`].
+pub(super) async fn cancel(tx: &mut Tx, owner: OwnerId, id: JobId) -> LedgerResult<Option<Cancelled>> {
+    let Some(before) = load_own(tx, owner, id).await? else { return Ok(None) };
+    if before.state == State::Running {
+        let asked = JobRow { cancel_requested: true, ..before.clone() };
+        write(tx, &before, &asked).await?;
+        return Ok(Some(Cancelled::Asked(asked)));
+    }
+    Ok(Some(match shift(tx, &before, Event::Cancel, |_| {}).await? {
+        Ok(job) => Cancelled::Now(job),
+        Err(_) => Cancelled::TooLate(before),
+    }))
+}
+
+/// See [`crate::store::Ledger::retry`].
+pub(super) async fn retry(
+    tx: &mut Tx,
+    owner: OwnerId,
+    id: JobId,
+    limits: QueueLimits,
+) -> LedgerResult<Option<Retried>> {
+    let Some(before) = load_own(tx, owner, id).await? else { return Ok(None) };
+    if !matches!(before.state, State::Failed | State::Cancelled) {
+        return Ok(Some(Retried::WrongState(before)));
+    }
+    if let Some(full) = queue_full(tx, limits, 1).await? {
+        return Ok(Some(Retried::QueueFull(full)));
+    }
+    let now_ms = tx.now_ms;
+    let moved = shift(tx, &before, Event::OwnerRetry, |job| {
+        job.run_at_ms = now_ms;
+        job.cancel_requested = false;
+        job.error = None;
+        (job.stage, job.progress) = (None, 0.0);
+    });
+    Ok(Some(match moved.await? {
+        Ok(job) => Retried::Now(job),
+        Err(_) => Retried::WrongState(before),
+    }))
+}
+
+/// See [`crate::store::Ledger::delete_image`]. Unfinished jobs are cancelled on the way, so that whoever watches them sees
+/// an end.
+pub(super) async fn delete_image(tx: &mut Tx, owner: OwnerId, id: ImageId) -> LedgerResult<Option<Deleted>> {
+    let known = sqlx::query("SELECT 1 FROM images WHERE id = $1 AND owner = $2")
+        .bind(id.0)
+        .bind(owner.0)
+        .fetch_optional(&mut tx.conn)
+        .await
+        .map_err(database_error)?;
+    if known.is_none() {
+        return Ok(None);
+    }
+    let jobs = sqlx::query("SELECT * FROM jobs WHERE image_id = $1 ORDER BY id")
+        .bind(id.0)
+        .fetch_all(&mut tx.conn)
+        .await
+        .map_err(database_error)?;
+    let mut deleted = Deleted::default();
+    for row in &jobs {
+        let job = rows::job(row)?;
+        match job.state {
+            State::Running => {
+                deleted.running.push(job.id);
+                shift(tx, &job, Event::CancelRunning { start: job.starts }, |_| {}).await?.ok();
+            }
+            State::Queued | State::Released => drop(shift(tx, &job, Event::Cancel, |_| {}).await?),
+            State::Succeeded | State::Failed | State::Cancelled => {}
+        }
+        if job.starts > 0 {
+            discard(tx, "outputs", job.id.0).await?;
+        }
+    }
+    discard(tx, "original", id.0).await?;
+    // Jobs, files and outbox rows go with it.
+    sqlx::query("DELETE FROM images WHERE id = $1").bind(id.0).execute(&mut tx.conn).await.map_err(database_error)?;
+    Ok(Some(deleted))
+}
+
+async fn discard(tx: &mut Tx, kind: &'static str, target: Uuid) -> LedgerResult<()> {
+    sqlx::query("INSERT INTO garbage (kind, target, created_at_ms) VALUES ($1, $2, $3)")
+        .bind(kind)
+        .bind(target)
+        .bind(tx.now_ms)
+        .execute(&mut tx.conn)
+        .await
+        .map(drop)
+        .map_err(database_error)
+}

@@ -1,0 +1,186 @@
+//! Claims, ends and losses of attempts.
+
+use sqlx::SqlitePool;
+use uuid::Uuid;
+
+use super::moves::{load, shift};
+use super::progress::Note;
+use super::rows::{self, database_error, get, number, signed};
+use super::writer::Tx;
+use crate::job::{Event, JobError, JobId, State};
+use crate::store::{Claim, Finish, Finished, Holder, JobRow, LedgerError, LedgerResult, Measured, NewFile};
+
+/// Running jobs of a node.
+pub(super) const HELD: &str =
+    "SELECT id, starts FROM jobs WHERE state = 'running' AND node = $1 AND incarnation = $2 ORDER BY id";
+/// Those of its earlier incarnations.
+pub(super) const LOST: &str =
+    "SELECT id FROM jobs WHERE state = 'running' AND node = $1 AND incarnation <> $2 ORDER BY id";
+
+/// See [`crate::store::Ledger::claim`].
+pub(super) async fn claim(tx: &mut Tx, id: JobId, starts: u32, holder: Holder) -> LedgerResult<Claim> {
+    let Some(before) = load(tx, id).await? else { return Ok(Claim::Gone(None)) };
+    // A message of an earlier start.
+    if before.starts != starts {
+        return Ok(Claim::Gone(Some(before.state)));
+    }
+    let before = match before.state {
+        State::Queued => match shift(tx, &before, Event::Release, |_| {}).await? {
+            Ok(released) => released,
+            Err(_) => return Ok(Claim::Gone(Some(before.state))),
+        },
+        State::Released | State::Running | State::Succeeded | State::Failed | State::Cancelled => before,
+    };
+    let now_ms = tx.now_ms;
+    let moved = shift(tx, &before, Event::Claim, |job| {
+        job.started_at_ms = Some(now_ms);
+        job.node = Some(holder.node);
+        job.incarnation = Some(holder.incarnation);
+        job.slot = Some(holder.slot);
+        job.error = None;
+        job.stage = None;
+        job.progress = 0.0;
+    });
+    let Ok(job) = moved.await? else { return Ok(Claim::Gone(Some(before.state))) };
+    let rows = sqlx::query(super::owners::IMAGE_BY_ID)
+        .bind(job.image_id.0)
+        .bind(job.owner.0)
+        .fetch_all(&mut tx.conn)
+        .await
+        .map_err(database_error)?;
+    let image =
+        rows::images_with_jobs(&rows)?.pop().ok_or_else(|| LedgerError::Corrupt(format!("job {id} has no image")))?;
+    Ok(Claim::Won { job: Box::new(job), image: Box::new(image) })
+}
+
+/// See [`crate::store::Ledger::finish`]. `note` is the last progress of this start.
+pub(super) async fn finish(
+    tx: &mut Tx,
+    id: JobId,
+    start: u32,
+    finish: Finish,
+    note: Option<Note>,
+) -> LedgerResult<Finished> {
+    let Some(before) = load(tx, id).await? else { return Ok(Finished::Stale) };
+    let event = event_of(&finish, start, before.cancel_requested);
+    let moved = shift(tx, &before, event, |job| {
+        if let Some(note) = note {
+            job.stage = Some(note.stage);
+            job.progress = note.progress;
+        }
+        describe(job, &finish);
+    });
+    let Ok(job) = moved.await? else { return Ok(Finished::Stale) };
+    if let Finish::Succeeded { files, measured, .. } = finish {
+        publish(tx, &job, files, measured).await?;
+    }
+    Ok(Finished::Now(job.state))
+}
+
+/// What an end means to the table. Outputs that are durable and a permanent error stand even if the owner asked to stop
+/// meanwhile; whatever would lead to another attempt ends the job instead.
+fn event_of(finish: &Finish, start: u32, cancel_requested: bool) -> Event {
+    match finish {
+        Finish::Succeeded { .. } => Event::Succeed { start },
+        Finish::Failed(_) => Event::Fail { start },
+        Finish::Cancelled => Event::CancelRunning { start },
+        Finish::Retry { .. } | Finish::Lost { .. } | Finish::HandBack if cancel_requested => {
+            Event::CancelRunning { start }
+        }
+        Finish::Retry { .. } => Event::Retry { start },
+        Finish::Lost { .. } => Event::Lose { start, crash: true },
+        Finish::HandBack => Event::HandBack { start },
+    }
+}
+
+/// Error, progress and next time of a job that has just moved.
+fn describe(job: &mut JobRow, finish: &Finish) {
+    match finish {
+        Finish::Succeeded { gate, .. } => {
+            job.gate.clone_from(gate);
+            job.progress = 1.0;
+        }
+        Finish::Failed(error) => blame(job, error.clone()),
+        // A start that is handed back leaves no trace but the fence.
+        Finish::HandBack | Finish::Cancelled => {}
+        Finish::Retry { error, run_at_ms } => {
+            blame(job, error.clone());
+            job.run_at_ms = *run_at_ms;
+        }
+        Finish::Lost { crash, run_at_ms } => {
+            blame(job, JobError::from(crash.clone()));
+            job.run_at_ms = *run_at_ms;
+        }
+    }
+    if job.state == State::Queued {
+        (job.stage, job.progress) = (None, 0.0);
+    }
+}
+
+fn blame(job: &mut JobRow, error: JobError) {
+    if job.state == State::Cancelled {
+        return;
+    }
+    if error.stage.is_some() {
+        job.stage.clone_from(&error.stage);
+    }
+    job.error = Some(error);
+}
+
+async fn publish(tx: &mut Tx, job: &JobRow, files: Vec<NewFile>, measured: Measured) -> LedgerResult<()> {
+    for (ordinal, file) in files.into_iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO files (job_id, ordinal, start, name, content_type, size_bytes, sha256, width_px, height_px) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(job.id.0)
+        .bind(signed(ordinal as u64)?)
+        .bind(i64::from(job.starts))
+        .bind(file.name)
+        .bind(file.content_type)
+        .bind(signed(file.size_bytes)?)
+        .bind(file.sha256)
+        .bind(file.width_px.map(i64::from))
+        .bind(file.height_px.map(i64::from))
+        .execute(&mut tx.conn)
+        .await
+        .map_err(database_error)?;
+    }
+    sqlx::query("UPDATE images SET width_px = $2, height_px = $3, pages_count = $4 WHERE id = $1")
+        .bind(job.image_id.0)
+        .bind(i64::from(measured.width_px))
+        .bind(i64::from(measured.height_px))
+        .bind(i64::from(measured.pages_count))
+        .execute(&mut tx.conn)
+        .await
+        .map(drop)
+        .map_err(database_error)
+}
+
+/// See [`crate::store::Ledger::recover`].
+pub(super) async fn recover(tx: &mut Tx, node: &str, incarnation: &str) -> LedgerResult<Vec<(JobId, State)>> {
+    let lost: Vec<Uuid> =
+        sqlx::query_scalar(LOST).bind(node).bind(incarnation).fetch_all(&mut tx.conn).await.map_err(database_error)?;
+    let mut moved = Vec::with_capacity(lost.len());
+    for id in lost {
+        let Some(before) = load(tx, JobId(id)).await? else { continue };
+        let (now_ms, start) = (tx.now_ms, before.starts);
+        let event =
+            if before.cancel_requested { Event::CancelRunning { start } } else { Event::Lose { start, crash: false } };
+        let end = shift(tx, &before, event, |job| {
+            let detail = format!("the node {node} stopped while it worked on this job");
+            blame(job, JobError::new("node_lost", detail, None, true));
+            job.run_at_ms = now_ms;
+        });
+        if let Ok(job) = end.await? {
+            moved.push((job.id, job.state));
+        }
+    }
+    Ok(moved)
+}
+
+/// See [`crate::store::Ledger::held`].
+pub(super) async fn held(readers: &SqlitePool, node: &str, incarnation: &str) -> LedgerResult<Vec<(JobId, u32)>> {
+    let rows = sqlx::query(HELD).bind(node).bind(incarnation).fetch_all(readers).await.map_err(database_error)?;
+    rows.iter().map(|row| Ok((JobId(get(row, "id")?), number(row, "starts")?))).collect()
+}

@@ -1,0 +1,186 @@
+//! What every ledger must do, as one suite over the port. An adapter brings `open`, an async function that returns a
+//! [`Fresh`] empty ledger, and calls `ledger_suite!(path::to::open)` in its tests.
+
+#![expect(clippy::cognitive_complexity, reason = "each await and assert counts; the cases are straight lines")]
+
+pub(crate) mod events;
+pub(crate) mod housekeeping;
+pub(crate) mod owners;
+pub(crate) mod relay;
+pub(crate) mod running;
+pub(crate) mod submissions;
+pub(crate) mod table;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::job::state::State;
+
+/// An empty ledger, and what must live as long as it.
+pub(crate) struct Fresh {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) _keep: Box<dyn Any + Send>,
+}
+
+macro_rules! ledger_suite {
+    ($open:path) => {
+        $crate::store::suite::ledger_suite! { @cases $open;
+            table: every_event_in_every_state, random_walks;
+            submissions: one_request_is_whole, jobs_come_back_as_written, a_key_is_answered_once,
+                a_key_raced_for_is_won_once, a_full_queue_refuses, lanes_follow_the_load, a_failed_request_leaves_nothing,
+                process_again_needs_an_image;
+            relay: oldest_of_each_owner, owners_with_least_in_flight_first, due_times, release_and_back,
+                unrelease_all_takes_only_released;
+            running: one_claim_wins, a_claim_may_overtake_the_release, a_message_of_an_earlier_start_claims_nothing, a_claim_starts_clean, success_publishes, a_stale_finish_changes_nothing,
+                a_cancel_that_comes_first, retry_waits, crashes_end_a_job, hand_back_keeps_its_turn,
+                recover_takes_other_incarnations, recover_fails_spent_jobs, progress_is_seen_and_not_stored,
+                held_lists_an_incarnation;
+            owners: others_see_nothing, lists_by_key_set, files_of_the_last_success, cancel_answers,
+                retry_gives_a_fresh_budget, deletion_takes_everything;
+            events: replay_equals_watch, only_own_and_of_one_job;
+            housekeeping: counts_unfinished, garbage_goes_when_removed, known_starts, prune_keeps_what_is_young,
+                typical_duration_is_a_median, closed_takes_nothing;
+        }
+    };
+    (@cases $open:path; $($module:ident: $($case:ident),+;)+) => {
+        $(mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let fresh = $open().await;
+                $crate::store::suite::$module::$case(&fresh.ledger).await;
+            })+
+        })+
+    };
+}
+pub(crate) use ledger_suite;
+
+/// Later than every time in a test.
+pub(crate) const FAR: i64 = i64::MAX / 2;
+
+pub(crate) fn limits() -> QueueLimits {
+    QueueLimits { queue_jobs_max: 10_000, bulk_from_jobs: 50, attempts_max: 5, crashes_max: 3 }
+}
+
+pub(crate) fn item(owner: OwnerId) -> (NewImage, NewJob) {
+    let image = NewImage {
+        id: ImageId::fresh(),
+        filename: "page 1.png".to_owned(),
+        content_type: "image/png".to_owned(),
+        size_bytes: 5_000_000_000,
+        sha256: "ab".repeat(32),
+        width_px: None,
+        height_px: None,
+        pages_count: None,
+    };
+    let job = NewJob {
+        id: JobId::fresh(),
+        owner,
+        image_id: image.id,
+        preset: "document".to_owned(),
+        spec: json!({"preset": "document", "keep_colour": true}),
+        lane: Some(Lane::Interactive),
+    };
+    (image, job)
+}
+
+pub(crate) fn request(owner: OwnerId, items: Vec<(NewImage, NewJob)>) -> Submission {
+    Submission { owner, items, idempotency: None, limits: limits() }
+}
+
+pub(crate) async fn submit(ledger: &Arc<dyn Ledger>, owner: OwnerId) -> JobRow {
+    match ledger.accept(request(owner, vec![item(owner)])).await.unwrap() {
+        Accepted::Created(mut created) => created.remove(0).1,
+        refused @ (Accepted::Replayed(_) | Accepted::QueueFull(_)) => panic!("{refused:?}"),
+    }
+}
+
+pub(crate) fn holder() -> Holder {
+    Holder { node: "node-a".to_owned(), incarnation: "first".to_owned(), slot: 3 }
+}
+
+/// Releases and claims a queued job; returns the start.
+pub(crate) async fn start(ledger: &Arc<dyn Ledger>, job: &JobRow) -> u32 {
+    assert!(ledger.release(job.id).await.unwrap());
+    let starts = row(ledger, job).await.starts;
+    match ledger.claim(job.id, starts, holder()).await.unwrap() {
+        Claim::Won { job, .. } => job.starts,
+        Claim::Gone(state) => panic!("gone: {state:?}"),
+    }
+}
+
+pub(crate) async fn row(ledger: &Arc<dyn Ledger>, job: &JobRow) -> JobRow {
+    ledger.job(job.owner, job.id).await.unwrap().unwrap()
+}
+
+pub(crate) fn new_file(name: &str) -> NewFile {
+    NewFile {
+        name: name.to_owned(),
+        content_type: "image/png".to_owned(),
+        size_bytes: 12,
+        sha256: "cd".repeat(32),
+        width_px: Some(20),
+        height_px: Some(10),
+    }
+}
+
+pub(crate) fn success() -> Finish {
+    Finish::Succeeded {
+        files: vec![new_file("clean.png"), new_file("clean.webp")],
+        measured: Measured { width_px: 20, height_px: 10, pages_count: 2 },
+        gate: Some(json!({"verdict": "pass"})),
+    }
+}
+
+pub(crate) fn error() -> JobError {
+    JobError::new("fault", "something passed by", Some("decode"), true)
+}
+
+pub(crate) fn crash() -> Crash {
+    Crash {
+        code: "crashed".to_owned(),
+        detail: "the worker died".to_owned(),
+        stage: Some("denoise".to_owned()),
+        signal: Some("SIGSEGV".to_owned()),
+        peak_bytes: Some(123),
+        limit: None,
+    }
+}
+
+/// A job that was brought into this state.
+pub(crate) async fn in_state(ledger: &Arc<dyn Ledger>, owner: OwnerId, state: State) -> JobRow {
+    let job = submit(ledger, owner).await;
+    bring(ledger, &job, state).await;
+    let job = row(ledger, &job).await;
+    assert_eq!(job.state, state);
+    job
+}
+
+/// Brings a queued job into a state.
+pub(crate) async fn bring(ledger: &Arc<dyn Ledger>, job: &JobRow, state: State) {
+    let end = match state {
+        State::Queued => return,
+        State::Released => return assert!(ledger.release(job.id).await.unwrap()),
+        State::Cancelled => return drop(ledger.cancel(job.owner, job.id).await.unwrap().unwrap()),
+        State::Running => {
+            start(ledger, job).await;
+            return;
+        }
+        State::Succeeded => success(),
+        State::Failed => Finish::Failed(error()),
+    };
+    let start = start(ledger, job).await;
+    assert_eq!(ledger.finish(job.id, start, end).await.unwrap(), Finished::Now(state));
+}
+
+/// Jobs that the relay would see, whenever they are due.
+pub(crate) async fn waiting_ids(ledger: &Arc<dyn Ledger>) -> Vec<JobId> {
+    ledger.waiting(FAR, 1000, 1000).await.unwrap().into_iter().map(|waiting| waiting.job).collect()
+}
+
+pub(crate) async fn kinds(ledger: &Arc<dyn Ledger>, owner: OwnerId, job: JobId) -> Vec<String> {
+    let events = ledger.events_after(owner, Some(job), 0, 1000).await.unwrap();
+    events.into_iter().map(|event| event.kind).collect()
+}

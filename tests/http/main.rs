@@ -1,0 +1,11 @@
+//! The HTTP surface: a real server, ledger and object store; the test plays the actors.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+mod api;
+mod bad_input;
+mod events;
+mod files;
+mod harness;
+mod surface;
+mod upload;
