@@ -79,4 +79,8 @@ need_venv() {
 }
 
 # pip_quiet PYTHON ARGUMENT...: pip with nothing but errors to say, and nothing to ask.
-pip_quiet() { "$1" -m pip --quiet --no-input --disable-pip-version-check "${@:2}" </dev/null; }
+# Wheels are not kept a second time: what is installed is all that is needed again.
+pip_quiet() { "$1" -m pip --quiet --no-input --no-cache-dir --disable-pip-version-check "${@:2}" </dev/null; }
+
+# Free space of this checkout's disk, whole GB.
+free_gb() { df --output=avail --block-size=1G "$ROOT" | tail -n 1 | tr -d ' '; }
