@@ -84,3 +84,13 @@ pip_quiet() { "$1" -m pip --quiet --no-input --no-cache-dir --disable-pip-versio
 
 # Free space of this checkout's disk, whole GB.
 free_gb() { df --output=avail --block-size=1G "$ROOT" | tail -n 1 | tr -d ' '; }
+
+# The directory of the programs of the newest PostgreSQL here, 15 at least. Debian has them on nobody's PATH.
+find_postgres() {
+  local bin found=
+  for bin in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/pgsql-*/bin | sort --version-sort); do
+    [[ -x $bin/postgres && -x $bin/initdb ]] && found=$bin
+  done
+  [[ -n $found ]] || found=$(dirname "$(command -v initdb)" 2>/dev/null) || return 1
+  (($("$found/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/') >= 15)) && printf '%s\n' "$found"
+}

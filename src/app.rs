@@ -21,9 +21,8 @@ use crate::containers::SlotRuntime;
 use crate::containers::process::{ProcessRuntime, ProcessSettings};
 use crate::pipeline::engine::locate;
 use crate::pipeline::spec::Presets;
-use crate::store::Ledger;
 use crate::store::lock::{DataDir, DataLock};
-use crate::store::sqlite::SqliteLedger;
+use crate::store::{Ledger, postgres, sqlite};
 use crate::{http, telemetry};
 
 /// Progress messages a slow watcher may fall behind before it misses some; nobody counts on them.
@@ -147,9 +146,6 @@ fn check_access(config: &Config) -> anyhow::Result<()> {
 
 async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<Deps> {
     let not_built = |what: &str, value: &str| format!("{what} = {value:?} is not part of this version");
-    if !config.store.url.is_empty() {
-        bail!(not_built("store.url", &config.store.url));
-    }
     if !config.blobs.url.is_empty() {
         bail!(not_built("blobs.url", &config.blobs.url));
     }
@@ -160,8 +156,7 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
         bail!(not_built("slots.runtime", "docker"));
     }
     let data = &config.data;
-    let ledger: Arc<dyn Ledger> =
-        Arc::new(SqliteLedger::open(&data.join("inkpool.sqlite"), &config.store).await.context("the ledger")?);
+    let ledger = open_ledger(config).await.context("the ledger")?;
     let blobs = Blobs::local(&data.join("objects")).context("the object store")?;
     let bus: Arc<dyn JobBus> = Arc::new(EmbeddedBus::new(BusSettings {
         ack_wait: Duration::from_secs(config.bus.ack_wait_s),
@@ -185,6 +180,16 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
     Ok(Deps { config: config.clone(), node, ledger, bus, blobs, runtime, links, shared, progress })
 }
 
+async fn open_ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
+    let store = &config.store;
+    Ok(match store.url.split_once("://") {
+        None if store.url.is_empty() => Arc::new(sqlite::open(&config.data.join("inkpool.sqlite"), store).await?),
+        Some(("postgres" | "postgresql", _)) => Arc::new(postgres::open(&store.url, store).await?),
+        // The rest may hold a password.
+        _ => bail!("store.url is neither empty nor does it begin with postgres://"),
+    })
+}
+
 /// Removes what the last start of this node left behind. Nobody else writes here: the data directory is locked.
 async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
     let processes = deps.runtime.sweep().await.context("workers of an earlier start could not be removed")?;
@@ -192,7 +197,10 @@ async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
     // Before objects are looked at: outputs of a start that nobody works on any more are without an owner.
     let lost = deps.ledger.recover(&deps.node, "").await.context("the ledger")?.len();
     // The embedded bus starts empty: whatever was on the old one is released again.
-    let unreleased = deps.ledger.unrelease_all().await.context("the ledger")?;
+    let unreleased = match deps.config.bus.url.as_str() {
+        "embedded" => deps.ledger.unrelease_all(&deps.node).await.context("the ledger")?,
+        _ => 0,
+    };
     let slots = deps.slots_directory();
     if slots.exists() {
         std::fs::remove_dir_all(&slots).with_context(|| format!("slot directories {}", slots.display()))?;

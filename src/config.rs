@@ -141,7 +141,16 @@ section!(
 );
 section!(
     /// `[store]`
-    Store { url: String, busy_timeout_ms: u64, readers: u32, batch_max: usize, queue_max: usize }
+    Store {
+        url: String,
+        busy_timeout_ms: u64,
+        readers: u32,
+        writers: u32,
+        batch_max: usize,
+        queue_max: usize,
+        statement_timeout_ms: u64,
+        events_poll_ms: u64,
+    }
 );
 section!(
     /// `[blobs]`
@@ -227,7 +236,7 @@ impl Config {
     /// # Errors
     /// The first key that breaks a rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules: [(&'static str, u64, bool, &'static str); 12] = [
+        let rules: [(&'static str, u64, bool, &'static str); 14] = [
             ("http.body_bytes_max", self.http.body_bytes_max, self.http.body_bytes_max > 0, "at least 1"),
             (
                 "http.header_bytes_max",
@@ -265,6 +274,13 @@ impl Config {
             ),
             ("slots.open_files_max", self.slots.open_files_max, self.slots.open_files_max >= 32, "at least 32"),
             ("store.batch_max", self.store.batch_max as u64, self.store.batch_max >= 1, "at least 1"),
+            (
+                "store.statement_timeout_ms",
+                self.store.statement_timeout_ms,
+                (1..=60_000).contains(&self.store.statement_timeout_ms),
+                "1 to 60000: events of a commit are looked for no longer than that",
+            ),
+            ("store.events_poll_ms", self.store.events_poll_ms, self.store.events_poll_ms >= 10, "at least 10"),
         ];
         match rules.into_iter().find(|rule| !rule.2) {
             Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
@@ -296,6 +312,13 @@ impl Config {
 #[expect(clippy::disallowed_methods, reason = "this file is the reader of the environment")]
 pub fn fault() -> Option<String> {
     std::env::var("INKPOOL_FAULT").ok()
+}
+
+/// The PostgreSQL server of the tests, which `scripts/services` starts.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "this file is the reader of the environment")]
+pub(crate) fn test_postgres() -> Option<String> {
+    std::env::var("INKPOOL_TEST_POSTGRES").ok()
 }
 
 #[cfg(test)]

@@ -325,7 +325,16 @@ async fn finish(deps: &Deps, job: &JobRow, outcome: Outcome<Output>) -> Option<S
     None
 }
 
+/// Those of a start that did not win. A finish whose answer was lost may have been written: the ledger is asked.
 async fn remove_outputs(deps: &Deps, job: &JobRow) {
+    match deps.ledger.start_known(job.id, job.starts).await {
+        Ok(false) => {}
+        Ok(true) => return,
+        Err(error) => {
+            tracing::warn!(job = %job.id, %error, "outputs of a start remain; the janitor will look at them");
+            return;
+        }
+    }
     if let Err(error) = deps.blobs.delete_prefix(Prefix::Outputs { job: job.id, start: job.starts }).await {
         tracing::warn!(job = %job.id, %error, "outputs of a lost start remain; the janitor will remove them");
     }

@@ -142,7 +142,7 @@ async fn release(deps: &Deps, turns: &mut Turns) -> Result<Option<Duration>, Box
                 Err(error) => return Err(error.into()),
             }
             crate::fault::hit("relay-published");
-            deps.ledger.release(job.job).await?;
+            deps.ledger.release(job.job, &deps.node).await?;
             crate::fault::hit("relay-released");
         }
     }

@@ -2,11 +2,14 @@
 
 pub mod lock;
 mod model;
+pub mod postgres;
+mod sql;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
 
 pub use model::*;
+pub use sql::SqlLedger;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,10 +53,11 @@ pub trait Ledger: Send + Sync + 'static {
     async fn waiting(&self, now_ms: i64, per_owner: u32, owners_max: u32) -> LedgerResult<Vec<Waiting>>;
     /// The earliest `run_at` in the future, if any.
     async fn next_due(&self, now_ms: i64) -> LedgerResult<Option<i64>>;
-    /// `queued` → `released`, outbox row removed. False when the job had moved on.
-    async fn release(&self, job: JobId) -> LedgerResult<bool>;
-    /// Every `released` job goes back to `queued` with its outbox row: the bus of this process starts empty.
-    async fn unrelease_all(&self) -> LedgerResult<u64>;
+    /// `queued` → `released` by `node`, outbox row removed. False when the job had moved on.
+    async fn release(&self, job: JobId, node: &str) -> LedgerResult<bool>;
+    /// Every job that `node` has `released` goes back to `queued` with its outbox row: the bus within its process starts
+    /// empty. Those of other nodes stay, and so do all where the bus is shared: then nobody calls this.
+    async fn unrelease_all(&self, node: &str) -> LedgerResult<u64>;
     /// `released` → `queued`, outbox row written again.
     async fn unrelease(&self, job: JobId) -> LedgerResult<bool>;
 
@@ -164,4 +168,14 @@ pub enum Finish {
     Failed(JobError),
     /// Stopped because the owner asked.
     Cancelled,
+}
+
+impl Finish {
+    /// With its time, if it has one, by another clock.
+    fn at_time_of(mut self, clock: impl FnOnce(i64) -> i64) -> Self {
+        if let Self::Retry { run_at_ms, .. } | Self::Lost { run_at_ms, .. } = &mut self {
+            *run_at_ms = clock(*run_at_ms);
+        }
+        self
+    }
 }

@@ -4,4 +4,5 @@
 
 pub mod crafted;
 pub mod pages;
+pub mod postgres;
 pub mod server;

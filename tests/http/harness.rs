@@ -16,7 +16,7 @@ use inkpool::containers::RuntimeReport;
 use inkpool::http::{AppState, Ports, serve};
 use inkpool::job::{ImageId, JobError, JobId, Lane, OwnerId};
 use inkpool::pipeline::spec::Presets;
-use inkpool::store::sqlite::SqliteLedger;
+use inkpool::store::sqlite;
 use inkpool::store::{Claim, Finish, Finished, Holder, Ledger, Measured, NewFile};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::Value;
@@ -126,7 +126,7 @@ impl Server {
         config.blobs.free_bytes_min = 0;
         change(&mut config);
         let ledger: Arc<dyn Ledger> =
-            Arc::new(SqliteLedger::open(&directory.path().join("ledger.db"), &config.store).await.unwrap());
+            Arc::new(sqlite::open(&directory.path().join("ledger.db"), &config.store).await.unwrap());
         let blobs = Blobs::local(&directory.path().join("objects")).unwrap();
         let actors = Arc::new(PlayedActors::new());
         let ports = Ports {
@@ -172,7 +172,7 @@ impl Server {
 
     /// Takes the job to `running`, as relay and scheduler do; the start.
     pub async fn begin(&self, job: JobId) -> u32 {
-        assert!(self.ledger.release(job).await.unwrap());
+        assert!(self.ledger.release(job, "node-a").await.unwrap());
         let starts = self.ledger.job(OwnerId::LOCAL, job).await.unwrap().unwrap().starts;
         let holder = Holder { node: "node-1".to_owned(), incarnation: "one".to_owned(), slot: 0 };
         match self.ledger.claim(job, starts, holder).await.unwrap() {

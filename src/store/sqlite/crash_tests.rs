@@ -17,7 +17,7 @@ const OWNER: OwnerId = OwnerId::LOCAL;
 
 async fn open(path: &Path) -> Arc<dyn Ledger> {
     let settings = config::Config::defaults().unwrap().store;
-    Arc::new(SqliteLedger::open(path, &settings).await.unwrap())
+    Arc::new(super::open(path, &settings).await.unwrap())
 }
 
 /// Not a test of its own: the process that is killed. It reads the path from standard input and says on standard output

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
 use serde_json::json;
-use sqlx::Row;
+use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::*;
+use crate::job::OwnerId;
+use crate::store::sql::writer::Tx;
+use crate::store::sql::{accept, events, housekeeping, moves, owners, relay, running};
 use crate::store::suite::{self, Fresh, limits};
 
 mod conformance {
@@ -20,11 +23,26 @@ pub(crate) fn settings() -> config::Store {
 pub(crate) async fn open() -> Fresh {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open_in(&directory).await;
-    Fresh { ledger: Arc::new(ledger), _keep: Box::new(directory) }
+    let peer: Arc<dyn Ledger> = Arc::new(open_in(&directory).await);
+    Fresh { ledger: Arc::new(ledger), peers: vec![peer], _keep: Box::new(directory) }
 }
 
-async fn open_in(directory: &tempfile::TempDir) -> SqliteLedger {
-    SqliteLedger::open(&directory.path().join("ledger.db"), &settings()).await.unwrap()
+async fn open_in(directory: &tempfile::TempDir) -> SqlLedger {
+    sqlite::open(&directory.path().join("ledger.db"), &settings()).await.unwrap()
+}
+
+fn raw(tx: &mut Tx) -> &mut SqliteConnection {
+    match &mut tx.conn {
+        Conn::Sqlite(conn) => conn,
+        Conn::Postgres(_) => panic!("not SQLite"),
+    }
+}
+
+fn pool(ledger: &SqlLedger) -> &SqlitePool {
+    match &ledger.readers {
+        Readers::Sqlite(pool) => pool,
+        Readers::Postgres(..) => panic!("not SQLite"),
+    }
 }
 
 fn request(owner: OwnerId) -> Submission {
@@ -41,7 +59,7 @@ async fn commits_reach_the_disk_and_references_hold() {
             Box::pin(async move {
                 let mut values = Vec::new();
                 for sql in ["PRAGMA synchronous", "PRAGMA journal_mode", "PRAGMA foreign_keys"] {
-                    let row = sqlx::query(sql).fetch_one(&mut tx.conn).await.map_err(database_error)?;
+                    let row = sqlx::query(sql).fetch_one(raw(tx)).await.map_err(database_error)?;
                     values
                         .push(row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string())));
                 }
@@ -51,7 +69,7 @@ async fn commits_reach_the_disk_and_references_hold() {
         .await
         .unwrap();
     assert_eq!(pragmas, ["2", "wal", "1"], "2 is FULL");
-    assert!(sqlx::query("DELETE FROM jobs").execute(&ledger.readers).await.is_err(), "readers do not write");
+    assert!(sqlx::query("DELETE FROM jobs").execute(pool(&ledger)).await.is_err(), "readers do not write");
 }
 
 #[tokio::test]
@@ -86,13 +104,13 @@ async fn a_later_schema_is_not_touched() {
             Box::pin(async move {
                 let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                            VALUES (9999, 'later', TRUE, x'00', 0)";
-                sqlx::query(sql).execute(&mut tx.conn).await.map(drop).map_err(database_error)
+                sqlx::query(sql).execute(raw(tx)).await.map(drop).map_err(database_error)
             })
         })
         .await
         .unwrap();
     ledger.close().await;
-    let again = SqliteLedger::open(&directory.path().join("ledger.db"), &settings()).await;
+    let again = sqlite::open(&directory.path().join("ledger.db"), &settings()).await;
     assert!(matches!(again.map(drop), Err(LedgerError::Corrupt(_))));
 }
 
@@ -101,9 +119,9 @@ async fn what_is_no_ledger_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ledger.db");
     std::fs::write(&path, "this is a text and no database".repeat(100)).unwrap();
-    let refused = SqliteLedger::open(&path, &settings()).await.map(drop);
+    let refused = sqlite::open(&path, &settings()).await.map(drop);
     assert!(matches!(refused, Err(LedgerError::Corrupt(_))), "{refused:?}");
-    let nowhere = SqliteLedger::open(&directory.path().join("no/such/ledger.db"), &settings()).await.map(drop);
+    let nowhere = sqlite::open(&directory.path().join("no/such/ledger.db"), &settings()).await.map(drop);
     assert!(matches!(nowhere, Err(LedgerError::Unavailable(_))), "{nowhere:?}");
 }
 
@@ -122,13 +140,13 @@ async fn changes_that_wait_share_a_commit() {
     let ledger = Arc::new(open_in(&directory).await);
     let owner = OwnerId::fresh();
     let (go, wait) = tokio::sync::oneshot::channel::<()>();
-    let (writer, readers) = (&ledger.writer, ledger.readers.clone());
+    let (writer, readers) = (&ledger.writer, pool(&ledger).clone());
     let blocked = writer.run(|_| blocked_by(wait));
     let accepts = join_all((0..10).map(|_| ledger.accept(request(owner))));
     let look = writer.run(move |tx| {
         Box::pin(async move {
             let sql = "SELECT count(*) FROM jobs";
-            let inside: i64 = sqlx::query_scalar(sql).fetch_one(&mut tx.conn).await.map_err(database_error)?;
+            let inside: i64 = sqlx::query_scalar(sql).fetch_one(raw(tx)).await.map_err(database_error)?;
             let outside: i64 = sqlx::query_scalar(sql).fetch_one(&readers).await.map_err(database_error)?;
             Ok((inside, outside))
         })
@@ -146,36 +164,11 @@ async fn changes_that_wait_share_a_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_that_goes_away_leaves_nothing_half_done() {
-    let directory = tempfile::tempdir().unwrap();
-    let ledger = Arc::new(open_in(&directory).await);
-    let owner = OwnerId::fresh();
-    for round in 0..60 {
-        let items = (0..5).map(|_| suite::item(owner)).collect();
-        let accept = {
-            let ledger = Arc::clone(&ledger);
-            tokio::spawn(async move { ledger.accept(suite::request(owner, items)).await })
-        };
-        for _ in 0..round {
-            tokio::task::yield_now().await;
-        }
-        accept.abort();
-        drop(accept.await);
-    }
-    // The writer goes on, and each request is there whole or not at all.
-    ledger.accept(request(owner)).await.unwrap();
-    let jobs = ledger.jobs(owner, JobFilter::default(), None, 1000).await.unwrap();
-    assert_eq!(jobs.len() % 5, 1, "{} jobs", jobs.len());
-    assert_eq!(ledger.events_after(owner, None, 0, 1000).await.unwrap().len(), jobs.len());
-    assert_eq!(ledger.waiting(suite::FAR, 1000, 10).await.unwrap().len(), jobs.len());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_lasts_fails_the_commit_and_no_more() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ledger.db");
     let quick = config::Store { busy_timeout_ms: 50, ..settings() };
-    let ledger = SqliteLedger::open(&path, &quick).await.unwrap();
+    let ledger = sqlite::open(&path, &quick).await.unwrap();
     let owner = OwnerId::fresh();
     let mut other = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
@@ -199,7 +192,7 @@ async fn a_commit_that_fails_is_told_to_all_of_it() {
                 "PRAGMA defer_foreign_keys = ON",
                 "INSERT INTO outbox (job_id, owner, lane, run_at_ms) VALUES (x'00', x'00', 'bulk', 0)",
             ] {
-                sqlx::query(sql).execute(&mut tx.conn).await.map_err(database_error)?;
+                sqlx::query(sql).execute(raw(tx)).await.map_err(database_error)?;
             }
             Ok(())
         })
@@ -244,7 +237,7 @@ async fn no_question_scans_a_table() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = open_in(&directory).await;
     let mut questions = owners::LISTS.to_vec();
-    questions.extend([accept::RECALL, accept::UNFINISHED_OF_OWNER, relay::WAITING, relay::NEXT_DUE]);
+    questions.extend([accept::RECALL, accept::UNFINISHED_OF_OWNER, relay::WAITING.sqlite, relay::NEXT_DUE]);
     questions.extend([running::HELD, running::LOST, events::OF_OWNER, events::OF_JOB, relay::RELEASED]);
     questions.extend([housekeeping::DURATIONS, housekeeping::START_KNOWN]);
     // Results that are bounded, and indices that hold nothing but what is asked for.
@@ -263,9 +256,9 @@ async fn no_question_scans_a_table() {
     }
 }
 
-async fn plan(ledger: &SqliteLedger, sql: &'static str) -> Vec<String> {
+async fn plan(ledger: &SqlLedger, sql: &'static str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-    let rows = sqlx::query(explain).fetch_all(&ledger.readers).await.unwrap();
+    let rows = sqlx::query(explain).fetch_all(pool(ledger)).await.unwrap();
     rows.iter().map(|row| row.get::<String, _>("detail")).collect()
 }
 

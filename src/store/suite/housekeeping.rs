@@ -100,7 +100,7 @@ pub(crate) async fn closed_takes_nothing(ledger: &Arc<dyn Ledger>) {
     ledger.close().await;
     let refused = ledger.accept(request(owner, vec![item(owner)])).await;
     assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
-    assert!(matches!(ledger.release(job.id).await, Err(LedgerError::Unavailable(_))));
+    assert!(matches!(ledger.release(job.id, "node-a").await, Err(LedgerError::Unavailable(_))));
     assert!(matches!(ledger.ping().await, Err(LedgerError::Unavailable(_))));
     ledger.close().await;
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod events;
 pub(crate) mod housekeeping;
+pub(crate) mod nodes;
 pub(crate) mod owners;
 pub(crate) mod relay;
 pub(crate) mod running;
@@ -22,6 +23,8 @@ use crate::job::state::State;
 /// An empty ledger, and what must live as long as it.
 pub(crate) struct Fresh {
     pub(crate) ledger: Arc<dyn Ledger>,
+    /// The same database, opened again: as other nodes see it.
+    pub(crate) peers: Vec<Arc<dyn Ledger>>,
     pub(crate) _keep: Box<dyn Any + Send>,
 }
 
@@ -31,7 +34,7 @@ macro_rules! ledger_suite {
             table: every_event_in_every_state, random_walks;
             submissions: one_request_is_whole, jobs_come_back_as_written, a_key_is_answered_once,
                 a_key_raced_for_is_won_once, a_full_queue_refuses, lanes_follow_the_load, a_failed_request_leaves_nothing,
-                process_again_needs_an_image;
+                a_caller_that_goes_away_leaves_nothing_half_done, process_again_needs_an_image;
             relay: oldest_of_each_owner, owners_with_least_in_flight_first, due_times, release_and_back,
                 unrelease_all_takes_only_released;
             running: one_claim_wins, a_claim_may_overtake_the_release, a_message_of_an_earlier_start_claims_nothing, a_claim_starts_clean, success_publishes, a_stale_finish_changes_nothing,
@@ -44,6 +47,18 @@ macro_rules! ledger_suite {
             housekeeping: counts_unfinished, garbage_goes_when_removed, known_starts, prune_keeps_what_is_young,
                 typical_duration_is_a_median, closed_takes_nothing;
         }
+        mod nodes {
+            $crate::store::suite::ledger_suite! { @nodes $open;
+                every_job_is_claimed_once, a_key_raced_for_is_won_once, what_is_deleted_gets_no_job;
+            }
+        }
+    };
+    (@nodes $open:path; $($case:ident),+;) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let fresh = $open().await;
+            $crate::store::suite::nodes::$case(&fresh).await;
+        })+
     };
     (@cases $open:path; $($module:ident: $($case:ident),+;)+) => {
         $(mod $module {
@@ -103,7 +118,7 @@ pub(crate) fn holder() -> Holder {
 
 /// Releases and claims a queued job; returns the start.
 pub(crate) async fn start(ledger: &Arc<dyn Ledger>, job: &JobRow) -> u32 {
-    assert!(ledger.release(job.id).await.unwrap());
+    assert!(ledger.release(job.id, "node-a").await.unwrap());
     let starts = row(ledger, job).await.starts;
     match ledger.claim(job.id, starts, holder()).await.unwrap() {
         Claim::Won { job, .. } => job.starts,
@@ -162,7 +177,7 @@ pub(crate) async fn in_state(ledger: &Arc<dyn Ledger>, owner: OwnerId, state: St
 pub(crate) async fn bring(ledger: &Arc<dyn Ledger>, job: &JobRow, state: State) {
     let end = match state {
         State::Queued => return,
-        State::Released => return assert!(ledger.release(job.id).await.unwrap()),
+        State::Released => return assert!(ledger.release(job.id, "node-a").await.unwrap()),
         State::Cancelled => return drop(ledger.cancel(job.owner, job.id).await.unwrap().unwrap()),
         State::Running => {
             start(ledger, job).await;

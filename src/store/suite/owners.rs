@@ -157,7 +157,7 @@ pub(crate) async fn deletion_takes_everything(ledger: &Arc<dyn Ledger>) {
     assert_eq!(kinds(ledger, owner, done.id).await, ["queued", "running", "succeeded"]);
     // The slot that still works on it is told.
     assert_eq!(ledger.finish(running, 1, success()).await.unwrap(), Finished::Stale);
-    assert!(!ledger.release(more[0].id).await.unwrap());
+    assert!(!ledger.release(more[0].id, "node-a").await.unwrap());
     assert!(matches!(ledger.claim(more[1].id, 0, holder()).await.unwrap(), Claim::Gone(None)));
     assert!(ledger.delete_image(owner, done.image_id).await.unwrap().is_none());
     assert_eq!(ledger.files(owner, kept.image_id).await.unwrap().len(), 2);

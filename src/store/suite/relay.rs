@@ -31,7 +31,7 @@ pub(crate) async fn owners_with_least_in_flight_first(ledger: &Arc<dyn Ledger>) 
     for (owner, in_flight) in [(busier, 3), (busy, 2)] {
         for _ in 0..in_flight {
             let job = submit(ledger, owner).await;
-            ledger.release(job.id).await.unwrap();
+            ledger.release(job.id, "node-a").await.unwrap();
         }
         submit(ledger, owner).await;
     }
@@ -78,8 +78,8 @@ pub(crate) async fn release_and_back(ledger: &Arc<dyn Ledger>) {
     let owner = OwnerId::fresh();
     let job = submit(ledger, owner).await;
     assert!(!ledger.unrelease(job.id).await.unwrap());
-    assert!(ledger.release(job.id).await.unwrap());
-    assert!(!ledger.release(job.id).await.unwrap(), "released once");
+    assert!(ledger.release(job.id, "node-a").await.unwrap());
+    assert!(!ledger.release(job.id, "node-a").await.unwrap(), "released once");
     assert_eq!(row(ledger, &job).await.state, State::Released);
     assert_eq!(waiting_ids(ledger).await, []);
     assert!(ledger.unrelease(job.id).await.unwrap());
@@ -87,7 +87,7 @@ pub(crate) async fn release_and_back(ledger: &Arc<dyn Ledger>) {
     assert_eq!(back, job, "it is as it was");
     assert_eq!(waiting_ids(ledger).await, [job.id]);
     assert_eq!(kinds(ledger, owner, job.id).await, ["queued"], "the owner sees nothing of it");
-    assert!(!ledger.release(JobId::fresh()).await.unwrap());
+    assert!(!ledger.release(JobId::fresh(), "node-a").await.unwrap());
 }
 
 pub(crate) async fn unrelease_all_takes_only_released(ledger: &Arc<dyn Ledger>) {
@@ -97,12 +97,16 @@ pub(crate) async fn unrelease_all_takes_only_released(ledger: &Arc<dyn Ledger>) 
         jobs.push(in_state(ledger, owner, state).await);
     }
     let other = in_state(ledger, OwnerId::fresh(), State::Released).await;
-    assert_eq!(ledger.unrelease_all().await.unwrap(), 2);
+    let elsewhere = submit(ledger, owner).await;
+    assert!(ledger.release(elsewhere.id, "node-b").await.unwrap());
+    assert_eq!(ledger.unrelease_all("node-a").await.unwrap(), 2);
     assert_eq!(row(ledger, &other).await.state, State::Queued);
     for before in &jobs {
         let expected = if before.state == State::Released { State::Queued } else { before.state };
         assert_eq!(row(ledger, before).await.state, expected);
     }
     assert_eq!(waiting_ids(ledger).await.len(), 3);
-    assert_eq!(ledger.unrelease_all().await.unwrap(), 0);
+    assert_eq!(ledger.unrelease_all("node-a").await.unwrap(), 0);
+    assert_eq!(row(ledger, &elsewhere).await.state, State::Released, "what another node has on its bus stays");
+    assert_eq!(ledger.unrelease_all("node-b").await.unwrap(), 1);
 }

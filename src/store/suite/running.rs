@@ -21,7 +21,7 @@ pub(crate) async fn a_claim_may_overtake_the_release(ledger: &Arc<dyn Ledger>) {
     let job = submit(ledger, owner).await;
     assert!(matches!(ledger.claim(job.id, 0, holder()).await.unwrap(), Claim::Won { .. }));
     assert_eq!(waiting_ids(ledger).await, []);
-    assert!(!ledger.release(job.id).await.unwrap());
+    assert!(!ledger.release(job.id, "node-a").await.unwrap());
     assert_eq!(row(ledger, &job).await.state, State::Running);
     assert_eq!(kinds(ledger, owner, job.id).await, ["queued", "running"]);
 }
@@ -33,7 +33,7 @@ pub(crate) async fn a_message_of_an_earlier_start_claims_nothing(ledger: &Arc<dy
     ledger.finish(job.id, first, Finish::Retry { error: error(), run_at_ms: FAR }).await.unwrap();
     // Delivered once more; the job waits for its time.
     assert!(matches!(ledger.claim(job.id, 0, holder()).await.unwrap(), Claim::Gone(Some(State::Queued))));
-    ledger.release(job.id).await.unwrap();
+    ledger.release(job.id, "node-a").await.unwrap();
     assert!(matches!(ledger.claim(job.id, 0, holder()).await.unwrap(), Claim::Gone(Some(State::Released))));
     assert!(matches!(ledger.claim(job.id, 2, holder()).await.unwrap(), Claim::Gone(Some(State::Released))));
     assert!(matches!(ledger.claim(job.id, 1, holder()).await.unwrap(), Claim::Won { .. }));
@@ -46,7 +46,7 @@ pub(crate) async fn a_claim_starts_clean(ledger: &Arc<dyn Ledger>) {
     ledger.finish(job.id, first, Finish::Lost { crash: crash(), run_at_ms: 0 }).await.unwrap();
     let between = row(ledger, &job).await;
     assert_eq!(between.error.as_ref().unwrap().signal.as_deref(), Some("SIGSEGV"), "why it waits again");
-    ledger.release(job.id).await.unwrap();
+    ledger.release(job.id, "node-a").await.unwrap();
     let holder = Holder { node: "node-b".to_owned(), incarnation: "x".to_owned(), slot: 0 };
     let Claim::Won { job: won, image } = ledger.claim(job.id, 1, holder).await.unwrap() else { panic!("gone") };
     assert_eq!((won.state, won.starts, won.attempt, won.crashes), (State::Running, 2, 2, 1));

@@ -144,6 +144,35 @@ pub(crate) async fn a_failed_request_leaves_nothing(ledger: &Arc<dyn Ledger>) {
     }
 }
 
+pub(crate) async fn a_caller_that_goes_away_leaves_nothing_half_done(ledger: &Arc<dyn Ledger>) {
+    let owner = OwnerId::fresh();
+    for round in 0..60 {
+        let items = (0..5).map(|_| item(owner)).collect();
+        let accept = {
+            let ledger = Arc::clone(ledger);
+            tokio::spawn(async move { ledger.accept(request(owner, items)).await })
+        };
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        accept.abort();
+        drop(accept.await);
+    }
+    // The writer goes on, and each request is there whole or not at all. What was handed over is made before the end.
+    ledger.accept(request(owner, vec![item(owner)])).await.unwrap();
+    let mut jobs = ledger.jobs(owner, JobFilter::default(), None, 1000).await.unwrap();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let later = ledger.jobs(owner, JobFilter::default(), None, 1000).await.unwrap();
+        if later.len() == std::mem::replace(&mut jobs, later).len() {
+            break;
+        }
+    }
+    assert_eq!(jobs.len() % 5, 1, "{} jobs", jobs.len());
+    assert_eq!(ledger.events_after(owner, None, 0, 1000).await.unwrap().len(), jobs.len());
+    assert_eq!(ledger.waiting(FAR, 1000, 10).await.unwrap().len(), jobs.len());
+}
+
 pub(crate) async fn process_again_needs_an_image(ledger: &Arc<dyn Ledger>) {
     let owner = OwnerId::fresh();
     let first = in_state(ledger, owner, State::Succeeded).await;

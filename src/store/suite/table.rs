@@ -43,7 +43,7 @@ async fn cause(ledger: &Arc<dyn Ledger>, job: &JobRow, event: Event) {
         ledger.finish(job.id, start, finish).await.unwrap();
     };
     match event {
-        Event::Release => drop(ledger.release(job.id).await.unwrap()),
+        Event::Release => drop(ledger.release(job.id, "node-a").await.unwrap()),
         Event::Unrelease => drop(ledger.unrelease(job.id).await.unwrap()),
         Event::Claim => drop(ledger.claim(job.id, job.starts, holder()).await.unwrap()),
         Event::Succeed { start } => end(start, success()).await,

@@ -1,24 +1,24 @@
 //! Claims, ends and losses of attempts.
 
-use sqlx::SqlitePool;
 use uuid::Uuid;
 
 use super::moves::{load, shift};
 use super::progress::Note;
-use super::rows::{self, database_error, get, number, signed};
+use super::query::{Readers, query, signed};
+use super::rows;
 use super::writer::Tx;
 use crate::job::{Event, JobError, JobId, State};
 use crate::store::{Claim, Finish, Finished, Holder, JobRow, LedgerError, LedgerResult, Measured, NewFile};
 
 /// Running jobs of a node.
-pub(super) const HELD: &str =
+pub(in crate::store) const HELD: &str =
     "SELECT id, starts FROM jobs WHERE state = 'running' AND node = $1 AND incarnation = $2 ORDER BY id";
 /// Those of its earlier incarnations.
-pub(super) const LOST: &str =
+pub(in crate::store) const LOST: &str =
     "SELECT id FROM jobs WHERE state = 'running' AND node = $1 AND incarnation <> $2 ORDER BY id";
 
 /// See [`crate::store::Ledger::claim`].
-pub(super) async fn claim(tx: &mut Tx, id: JobId, starts: u32, holder: Holder) -> LedgerResult<Claim> {
+pub(in crate::store) async fn claim(tx: &mut Tx, id: JobId, starts: u32, holder: Holder) -> LedgerResult<Claim> {
     let Some(before) = load(tx, id).await? else { return Ok(Claim::Gone(None)) };
     // A message of an earlier start.
     if before.starts != starts {
@@ -42,19 +42,14 @@ pub(super) async fn claim(tx: &mut Tx, id: JobId, starts: u32, holder: Holder) -
         job.progress = 0.0;
     });
     let Ok(job) = moved.await? else { return Ok(Claim::Gone(Some(before.state))) };
-    let rows = sqlx::query(super::owners::IMAGE_BY_ID)
-        .bind(job.image_id.0)
-        .bind(job.owner.0)
-        .fetch_all(&mut tx.conn)
-        .await
-        .map_err(database_error)?;
+    let rows = query(super::owners::IMAGE_BY_ID).bind(job.image_id.0).bind(job.owner.0).fetch_all(&mut tx.conn).await?;
     let image =
         rows::images_with_jobs(&rows)?.pop().ok_or_else(|| LedgerError::Corrupt(format!("job {id} has no image")))?;
     Ok(Claim::Won { job: Box::new(job), image: Box::new(image) })
 }
 
 /// See [`crate::store::Ledger::finish`]. `note` is the last progress of this start.
-pub(super) async fn finish(
+pub(in crate::store) async fn finish(
     tx: &mut Tx,
     id: JobId,
     start: u32,
@@ -129,38 +124,35 @@ fn blame(job: &mut JobRow, error: JobError) {
 
 async fn publish(tx: &mut Tx, job: &JobRow, files: Vec<NewFile>, measured: Measured) -> LedgerResult<()> {
     for (ordinal, file) in files.into_iter().enumerate() {
-        sqlx::query(
+        query(
             "INSERT INTO files (job_id, ordinal, start, name, content_type, size_bytes, sha256, width_px, height_px) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(job.id.0)
         .bind(signed(ordinal as u64)?)
-        .bind(i64::from(job.starts))
+        .bind(job.starts)
         .bind(file.name)
         .bind(file.content_type)
         .bind(signed(file.size_bytes)?)
         .bind(file.sha256)
-        .bind(file.width_px.map(i64::from))
-        .bind(file.height_px.map(i64::from))
+        .bind(file.width_px)
+        .bind(file.height_px)
         .execute(&mut tx.conn)
-        .await
-        .map_err(database_error)?;
+        .await?;
     }
-    sqlx::query("UPDATE images SET width_px = $2, height_px = $3, pages_count = $4 WHERE id = $1")
+    query("UPDATE images SET width_px = $2, height_px = $3, pages_count = $4 WHERE id = $1")
         .bind(job.image_id.0)
-        .bind(i64::from(measured.width_px))
-        .bind(i64::from(measured.height_px))
-        .bind(i64::from(measured.pages_count))
+        .bind(measured.width_px)
+        .bind(measured.height_px)
+        .bind(measured.pages_count)
         .execute(&mut tx.conn)
         .await
         .map(drop)
-        .map_err(database_error)
 }
 
 /// See [`crate::store::Ledger::recover`].
-pub(super) async fn recover(tx: &mut Tx, node: &str, incarnation: &str) -> LedgerResult<Vec<(JobId, State)>> {
-    let lost: Vec<Uuid> =
-        sqlx::query_scalar(LOST).bind(node).bind(incarnation).fetch_all(&mut tx.conn).await.map_err(database_error)?;
+pub(in crate::store) async fn recover(tx: &mut Tx, node: &str, incarnation: &str) -> LedgerResult<Vec<(JobId, State)>> {
+    let lost: Vec<Uuid> = query(LOST).bind(node).bind(incarnation).scalars(&mut tx.conn).await?;
     let mut moved = Vec::with_capacity(lost.len());
     for id in lost {
         let Some(before) = load(tx, JobId(id)).await? else { continue };
@@ -180,7 +172,11 @@ pub(super) async fn recover(tx: &mut Tx, node: &str, incarnation: &str) -> Ledge
 }
 
 /// See [`crate::store::Ledger::held`].
-pub(super) async fn held(readers: &SqlitePool, node: &str, incarnation: &str) -> LedgerResult<Vec<(JobId, u32)>> {
-    let rows = sqlx::query(HELD).bind(node).bind(incarnation).fetch_all(readers).await.map_err(database_error)?;
-    rows.iter().map(|row| Ok((JobId(get(row, "id")?), number(row, "starts")?))).collect()
+pub(in crate::store) async fn held(
+    readers: &Readers,
+    node: &str,
+    incarnation: &str,
+) -> LedgerResult<Vec<(JobId, u32)>> {
+    let rows = query(HELD).bind(node).bind(incarnation).fetch_all(readers).await?;
+    rows.iter().map(|row| Ok((JobId(row.get("id")?), row.number("starts")?))).collect()
 }

@@ -8,17 +8,17 @@ use crate::store::JobRow;
 
 /// The last that a start reported.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Note {
+pub(in crate::store) struct Note {
     start: u32,
     /// The step.
-    pub(super) stage: String,
+    pub(in crate::store) stage: String,
     /// 0..1.
-    pub(super) progress: f32,
+    pub(in crate::store) progress: f32,
 }
 
 /// One entry at most for every job claimed here and not ended yet.
 #[derive(Debug, Default)]
-pub(super) struct Progress(Mutex<BTreeMap<JobId, Option<Note>>>);
+pub(in crate::store) struct Progress(Mutex<BTreeMap<JobId, Option<Note>>>);
 
 impl Progress {
     fn notes(&self) -> MutexGuard<'_, BTreeMap<JobId, Option<Note>>> {
@@ -27,29 +27,29 @@ impl Progress {
     }
 
     /// From here on progress of this job is kept.
-    pub(super) fn begin(&self, job: JobId) {
+    pub(in crate::store) fn begin(&self, job: JobId) {
         self.notes().insert(job, None);
     }
 
     /// Keeps what `start` reports; nothing for a job that was not claimed here.
-    pub(super) fn note(&self, job: JobId, start: u32, stage: &str, progress: f32) {
+    pub(in crate::store) fn note(&self, job: JobId, start: u32, stage: &str, progress: f32) {
         if let Some(entry) = self.notes().get_mut(&job) {
             *entry = Some(Note { start, stage: stage.to_owned(), progress: progress.clamp(0.0, 1.0) });
         }
     }
 
     /// The last of `start`.
-    pub(super) fn of(&self, job: JobId, start: u32) -> Option<Note> {
+    pub(in crate::store) fn of(&self, job: JobId, start: u32) -> Option<Note> {
         self.notes().get(&job).cloned().flatten().filter(|note| note.start == start)
     }
 
     /// The job does not run any more.
-    pub(super) fn end(&self, job: JobId) {
+    pub(in crate::store) fn end(&self, job: JobId) {
         self.notes().remove(&job);
     }
 
     /// Adds it to a row that was read.
-    pub(super) fn merge(&self, job: &mut JobRow) {
+    pub(in crate::store) fn merge(&self, job: &mut JobRow) {
         if job.state == State::Running
             && let Some(note) = self.of(job.id, job.starts)
         {

@@ -1,17 +1,17 @@
 //! What owners ask for and change.
 
-use sqlx::SqlitePool;
 use uuid::Uuid;
 
 use super::accept::queue_full;
 use super::moves::{load, shift, write};
-use super::rows::{self, database_error};
+use super::query::{Readers, Sql, query};
+use super::rows;
 use super::writer::Tx;
 use crate::job::{Event, ImageId, JobId, OwnerId, State};
 use crate::store::{Cancelled, Deleted, FileRow, ImageRow, JobFilter, JobRow, LedgerResult, QueueLimits, Retried};
 
 /// One image beside its jobs, oldest first.
-pub(super) const IMAGE_BY_ID: &str = "
+pub(in crate::store) const IMAGE_BY_ID: &str = "
     SELECT images.*, jobs.id AS job_id FROM images LEFT JOIN jobs ON jobs.image_id = images.id
     WHERE images.id = $1 AND images.owner = $2 ORDER BY jobs.id";
 
@@ -29,53 +29,61 @@ const FILES: &str = "
         ORDER BY finished_at_ms DESC, id DESC LIMIT 1)
     ORDER BY ordinal";
 
+/// What is deleted is locked first, so that no new job comes to it meanwhile.
+const IMAGE_TO_DELETE: Sql = Sql::each(
+    "SELECT 1 FROM images WHERE id = $1 AND owner = $2",
+    "SELECT 1 FROM images WHERE id = $1 AND owner = $2 FOR UPDATE",
+);
+const JOBS_TO_DELETE: Sql = Sql::each(
+    "SELECT * FROM jobs WHERE image_id = $1 ORDER BY id",
+    "SELECT * FROM jobs WHERE image_id = $1 ORDER BY id FOR UPDATE",
+);
+
 /// All statements that lists are made of, for the test of their plans.
 #[cfg(test)]
-pub(super) const LISTS: [&str; 5] = [IMAGE_BY_ID, IMAGES, JOBS, JOBS_BY_STATE, FILES];
+pub(in crate::store) const LISTS: [&str; 5] = [IMAGE_BY_ID, IMAGES, JOBS, JOBS_BY_STATE, FILES];
 
 /// See [`crate::store::Ledger::image`].
-pub(super) async fn image(readers: &SqlitePool, owner: OwnerId, id: ImageId) -> LedgerResult<Option<ImageRow>> {
-    let rows = sqlx::query(IMAGE_BY_ID).bind(id.0).bind(owner.0).fetch_all(readers).await.map_err(database_error)?;
+pub(in crate::store) async fn image(readers: &Readers, owner: OwnerId, id: ImageId) -> LedgerResult<Option<ImageRow>> {
+    let rows = query(IMAGE_BY_ID).bind(id.0).bind(owner.0).fetch_all(readers).await?;
     Ok(rows::images_with_jobs(&rows)?.pop())
 }
 
 /// See [`crate::store::Ledger::images`].
-pub(super) async fn images(
-    readers: &SqlitePool,
+pub(in crate::store) async fn images(
+    readers: &Readers,
     owner: OwnerId,
     before: Option<ImageId>,
     limit: u32,
 ) -> LedgerResult<Vec<ImageRow>> {
-    let rows = sqlx::query(IMAGES)
+    let rows = query(IMAGES)
         .bind(owner.0)
         .bind(before.map_or(Uuid::max(), |id| id.0))
         .bind(i64::from(limit))
         .fetch_all(readers)
-        .await
-        .map_err(database_error)?;
+        .await?;
     rows::images_with_jobs(&rows)
 }
 
 /// See [`crate::store::Ledger::job`].
-pub(super) async fn job(readers: &SqlitePool, owner: OwnerId, id: JobId) -> LedgerResult<Option<JobRow>> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1 AND owner = $2")
+pub(in crate::store) async fn job(readers: &Readers, owner: OwnerId, id: JobId) -> LedgerResult<Option<JobRow>> {
+    let row = query("SELECT * FROM jobs WHERE id = $1 AND owner = $2")
         .bind(id.0)
         .bind(owner.0)
         .fetch_optional(readers)
-        .await
-        .map_err(database_error)?;
+        .await?;
     row.as_ref().map(rows::job).transpose()
 }
 
 /// See [`crate::store::Ledger::jobs`].
-pub(super) async fn jobs(
-    readers: &SqlitePool,
+pub(in crate::store) async fn jobs(
+    readers: &Readers,
     owner: OwnerId,
     filter: JobFilter,
     before: Option<JobId>,
     limit: u32,
 ) -> LedgerResult<Vec<JobRow>> {
-    let query = sqlx::query(if filter.state.is_some() { JOBS_BY_STATE } else { JOBS })
+    let query = query(if filter.state.is_some() { JOBS_BY_STATE } else { JOBS })
         .bind(owner.0)
         .bind(before.map_or(Uuid::max(), |id| id.0))
         .bind(i64::from(limit));
@@ -83,13 +91,13 @@ pub(super) async fn jobs(
         Some(state) => query.bind(state.as_str()),
         None => query,
     };
-    let rows = query.fetch_all(readers).await.map_err(database_error)?;
+    let rows = query.fetch_all(readers).await?;
     rows.iter().map(rows::job).collect()
 }
 
 /// See [`crate::store::Ledger::files`].
-pub(super) async fn files(readers: &SqlitePool, owner: OwnerId, image: ImageId) -> LedgerResult<Vec<FileRow>> {
-    let rows = sqlx::query(FILES).bind(image.0).bind(owner.0).fetch_all(readers).await.map_err(database_error)?;
+pub(in crate::store) async fn files(readers: &Readers, owner: OwnerId, image: ImageId) -> LedgerResult<Vec<FileRow>> {
+    let rows = query(FILES).bind(image.0).bind(owner.0).fetch_all(readers).await?;
     rows.iter().map(rows::file).collect()
 }
 
@@ -98,7 +106,7 @@ async fn load_own(tx: &mut Tx, owner: OwnerId, id: JobId) -> LedgerResult<Option
 }
 
 /// See [`crate::store::Ledger::cancel`].
-pub(super) async fn cancel(tx: &mut Tx, owner: OwnerId, id: JobId) -> LedgerResult<Option<Cancelled>> {
+pub(in crate::store) async fn cancel(tx: &mut Tx, owner: OwnerId, id: JobId) -> LedgerResult<Option<Cancelled>> {
     let Some(before) = load_own(tx, owner, id).await? else { return Ok(None) };
     if before.state == State::Running {
         let asked = JobRow { cancel_requested: true, ..before.clone() };
@@ -112,7 +120,7 @@ pub(super) async fn cancel(tx: &mut Tx, owner: OwnerId, id: JobId) -> LedgerResu
 }
 
 /// See [`crate::store::Ledger::retry`].
-pub(super) async fn retry(
+pub(in crate::store) async fn retry(
     tx: &mut Tx,
     owner: OwnerId,
     id: JobId,
@@ -140,21 +148,12 @@ pub(super) async fn retry(
 
 /// See [`crate::store::Ledger::delete_image`]. Unfinished jobs are cancelled on the way, so that whoever watches them sees
 /// an end.
-pub(super) async fn delete_image(tx: &mut Tx, owner: OwnerId, id: ImageId) -> LedgerResult<Option<Deleted>> {
-    let known = sqlx::query("SELECT 1 FROM images WHERE id = $1 AND owner = $2")
-        .bind(id.0)
-        .bind(owner.0)
-        .fetch_optional(&mut tx.conn)
-        .await
-        .map_err(database_error)?;
+pub(in crate::store) async fn delete_image(tx: &mut Tx, owner: OwnerId, id: ImageId) -> LedgerResult<Option<Deleted>> {
+    let known = query(IMAGE_TO_DELETE).bind(id.0).bind(owner.0).fetch_optional(&mut tx.conn).await?;
     if known.is_none() {
         return Ok(None);
     }
-    let jobs = sqlx::query("SELECT * FROM jobs WHERE image_id = $1 ORDER BY id")
-        .bind(id.0)
-        .fetch_all(&mut tx.conn)
-        .await
-        .map_err(database_error)?;
+    let jobs = query(JOBS_TO_DELETE).bind(id.0).fetch_all(&mut tx.conn).await?;
     let mut deleted = Deleted::default();
     for row in &jobs {
         let job = rows::job(row)?;
@@ -172,17 +171,16 @@ pub(super) async fn delete_image(tx: &mut Tx, owner: OwnerId, id: ImageId) -> Le
     }
     discard(tx, "original", id.0).await?;
     // Jobs, files and outbox rows go with it.
-    sqlx::query("DELETE FROM images WHERE id = $1").bind(id.0).execute(&mut tx.conn).await.map_err(database_error)?;
+    query("DELETE FROM images WHERE id = $1").bind(id.0).execute(&mut tx.conn).await?;
     Ok(Some(deleted))
 }
 
 async fn discard(tx: &mut Tx, kind: &'static str, target: Uuid) -> LedgerResult<()> {
-    sqlx::query("INSERT INTO garbage (kind, target, created_at_ms) VALUES ($1, $2, $3)")
+    query("INSERT INTO garbage (kind, target, created_at_ms) VALUES ($1, $2, $3)")
         .bind(kind)
         .bind(target)
         .bind(tx.now_ms)
         .execute(&mut tx.conn)
         .await
         .map(drop)
-        .map_err(database_error)
 }

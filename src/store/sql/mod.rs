@@ -1,0 +1,19 @@
+//! What both databases share: the statements, the moves of a job, rows, and the tasks that write. An adapter opens a
+//! database and puts a [`SqlLedger`] together.
+
+pub(in crate::store) mod accept;
+pub(in crate::store) mod events;
+pub(in crate::store) mod housekeeping;
+mod ledger;
+pub(in crate::store) mod migrate;
+pub(in crate::store) mod moves;
+pub(in crate::store) mod owners;
+mod progress;
+pub(in crate::store) mod query;
+pub(in crate::store) mod relay;
+mod rows;
+pub(in crate::store) mod running;
+pub(in crate::store) mod writer;
+
+pub use ledger::SqlLedger;
+pub(in crate::store) use ledger::WATCH_EVENTS_MAX;
