@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::pages;
 use common::server::{Options, Server, data_directory, until};
 use inkpool::config::Config;
-use inkpool::job::{ImageId, JobId, OwnerId};
-use inkpool::store::{Accepted, Ledger, NewImage, NewJob, QueueLimits, Submission};
+use inkpool::job::{ImageId, JobId, OwnerId, State};
+use inkpool::store::{Accepted, Claim, Holder, Ledger, NewImage, NewJob, QueueLimits, Submission};
 
 fn poison(kind: &str, seed: u32) -> Vec<u8> {
     pages::png_with_text("inkpool-fault", kind, seed)
@@ -250,5 +250,36 @@ async fn one_page_of_another_owner_does_not_wait_behind_two_thousand() {
         started_before(&*ledger, many, &crowd, started).await - started_before(&*ledger, many, &crowd, arrived).await;
     // Two job lengths: every slot may have started at most two further jobs of the crowd meanwhile.
     assert!(between <= 2 * SLOTS as usize, "{between} jobs of the crowd went first");
+    app.run_until(std::future::ready(())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_janitor_puts_back_a_running_job_that_has_no_slot() {
+    let directory = data_directory();
+    let mut config = Config::defaults().unwrap();
+    config.data = directory.path().to_owned();
+    config.http.listen = "127.0.0.1:0".to_owned();
+    config.slots.count = 1;
+    config.janitor.every_s = 1;
+    // Nobody but the janitor wakes the relay, so that the claim below comes first.
+    config.relay.poll_s = 600;
+    let app = inkpool::app::App::start_with_program(config, env!("CARGO_BIN_EXE_inkpool").into()).await.unwrap();
+    assert!(app.ready(Duration::from_secs(60)).await);
+    let deps = app.deps().clone();
+    let owner = OwnerId::fresh();
+    let job = queue(&app, owner, 1).await[0];
+    let holder = Holder { node: deps.node.clone(), incarnation: deps.shared.view().incarnation, slot: 0 };
+    assert!(matches!(deps.ledger.claim(job, 0, holder).await.unwrap(), Claim::Won { .. }));
+    let ended = async {
+        loop {
+            let row = deps.ledger.job(owner, job).await.unwrap().unwrap();
+            if row.state.is_final() {
+                break row;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let row = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the job is put back and ends");
+    assert_eq!((row.state, row.attempt), (State::Succeeded, 2));
     app.run_until(std::future::ready(())).await.unwrap();
 }
