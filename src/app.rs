@@ -146,9 +146,6 @@ fn check_access(config: &Config) -> anyhow::Result<()> {
 
 async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<Deps> {
     let not_built = |what: &str, value: &str| format!("{what} = {value:?} is not part of this version");
-    if !config.blobs.url.is_empty() {
-        bail!(not_built("blobs.url", &config.blobs.url));
-    }
     if config.bus.url != "embedded" {
         bail!(not_built("bus.url", &config.bus.url));
     }
@@ -157,7 +154,8 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
     }
     let data = &config.data;
     let ledger = open_ledger(config).await.context("the ledger")?;
-    let blobs = Blobs::local(&data.join("objects")).context("the object store")?;
+    let blobs = Blobs::connect(&config.blobs, &config.aws, &data.join("objects")).context("the object store")?;
+    blobs.check().await.with_context(|| format!("the object store {}", config.blobs.url))?;
     let bus: Arc<dyn JobBus> = Arc::new(EmbeddedBus::new(BusSettings {
         ack_wait: Duration::from_secs(config.bus.ack_wait_s),
         duplicate_window: Duration::from_secs(config.bus.duplicate_window_s),
@@ -205,7 +203,7 @@ async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
     if slots.exists() {
         std::fs::remove_dir_all(&slots).with_context(|| format!("slot directories {}", slots.display()))?;
     }
-    janitor::sweep(deps, Duration::ZERO).await.context("objects without an owner could not be removed")?;
+    janitor::sweep(deps, janitor::Reach::AtStart).await.context("objects without an owner could not be removed")?;
     if processes + staged + unreleased > 0 || lost > 0 {
         tracing::info!(processes, staged, unreleased, lost, "cleaned up after the last start");
     }

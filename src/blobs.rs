@@ -1,26 +1,40 @@
 //! Objects: keys as an enum, and put, get and delete over `object_store`. No other module builds a key.
 
+mod breaker;
+mod check;
 mod local;
 mod read;
+mod s3;
 mod write;
 
 #[cfg(test)]
+mod suite;
+#[cfg(test)]
 mod tests;
 
+pub use breaker::Outage;
+pub use check::CheckError;
 pub use read::{ObjectBytes, ObjectReader};
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem};
 
+use self::breaker::Breaker;
+use self::s3::S3;
+use crate::config;
 use crate::job::{ImageId, JobId};
 
-/// Bytes collected before they are written: what one upload costs in memory. S3 will need 5 MiB.
+/// Bytes collected before they are written: what one upload costs in memory.
 const LOCAL_PART_BYTES: usize = 1 << 20;
+/// Objects of a prefix that are removed at once.
+const DELETES_AT_ONCE: usize = 8;
 
 /// Every object there is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,9 +89,20 @@ pub enum BlobError {
     /// The disk is full.
     #[error("no space is left in the object store")]
     NoSpace,
+    /// Other bytes are under that key already; an object is written once.
+    #[error("the key is taken by another object")]
+    Taken,
     /// The store cannot be used at the moment.
     #[error("the object store is unavailable: {0}")]
     Unavailable(String),
+    /// It failed before, and is not asked until it answers a probe.
+    #[error("the object store is out of reach: {reason}")]
+    Down {
+        /// Why, for people.
+        reason: &'static str,
+        /// Time until the next probe.
+        retry_after: Duration,
+    },
 }
 
 /// What a put wrote.
@@ -106,18 +131,56 @@ pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     /// The same store, where it is a directory.
     local: Option<LocalFileSystem>,
+    /// The same, where it is a bucket.
+    s3: Option<Arc<S3>>,
     part_bytes: usize,
+    /// A put on a condition that got no answer is tried again for this long.
+    retry: Duration,
+    breaker: Arc<Breaker>,
 }
 
 impl Blobs {
+    /// The store that the settings name: a bucket, or the local `directory`. A bucket is not asked yet, see
+    /// [`Self::check`].
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`] for settings that make no sense, or as [`Self::local`].
+    pub fn connect(settings: &config::Blobs, aws: &config::Aws, directory: &FilePath) -> Result<Self, BlobError> {
+        if settings.url.is_empty() {
+            return Self::local(settings, directory);
+        }
+        let s3 = s3::connect(settings, aws)?;
+        Ok(Self {
+            store: Arc::new(PrefixStore::new(Arc::clone(&s3.store), s3.prefix.clone())),
+            local: None,
+            s3: Some(Arc::new(s3)),
+            part_bytes: settings.part_bytes,
+            retry: Duration::from_secs(settings.retry_s),
+            breaker: Arc::new(Breaker::new(settings)),
+        })
+    }
+
     /// A local directory, every object and directory flushed to disk before it counts.
     ///
     /// # Errors
     /// [`BlobError::Unavailable`] when the directory cannot be made or used.
-    pub fn local(directory: &FilePath) -> Result<Self, BlobError> {
+    pub fn local(settings: &config::Blobs, directory: &FilePath) -> Result<Self, BlobError> {
         local::prepare(directory).map_err(|error| from_io(&error))?;
         let store = LocalFileSystem::new_with_prefix(directory).map_err(from_store)?.with_fsync(true);
-        Ok(Self { store: Arc::new(store.clone()), local: Some(store), part_bytes: LOCAL_PART_BYTES })
+        Ok(Self {
+            store: Arc::new(store.clone()),
+            local: Some(store),
+            s3: None,
+            part_bytes: LOCAL_PART_BYTES,
+            retry: Duration::ZERO,
+            breaker: Arc::new(Breaker::new(settings)),
+        })
+    }
+
+    /// Whether other nodes may write here as well.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.s3.is_some()
     }
 
     /// Removes one object; one that is not there is no error.
@@ -133,19 +196,22 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Unavailable`]; some may be removed already, the call can be repeated.
     pub async fn delete_prefix(&self, prefix: Prefix) -> Result<u64, BlobError> {
-        let mut found = self.store.list(Some(&prefix.path()));
-        let mut removed = 0;
-        while let Some(object) = found.try_next().await.map_err(from_store)? {
-            self.delete_path(&object.location).await?;
-            removed += 1;
-        }
-        Ok(removed)
+        self.in_reach()?;
+        let found = self.store.list(Some(&prefix.path())).map_err(|error| self.failed(error));
+        let removed = AtomicU64::new(0);
+        let remove = async |path: Path| {
+            removed.fetch_add(1, Ordering::Relaxed);
+            self.delete_path(&path).await
+        };
+        found.try_for_each_concurrent(DELETES_AT_ONCE, |object| remove(object.location)).await?;
+        Ok(removed.into_inner())
     }
 
     async fn delete_path(&self, path: &Path) -> Result<(), BlobError> {
+        self.in_reach()?;
         match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(from_store(error)),
+            Err(error) => return Err(self.failed(error)),
         }
         self.tidy(path);
         Ok(())
@@ -160,10 +226,14 @@ impl Blobs {
 
     /// Every object with its age, for the janitor. What is not one of ours is left out.
     pub fn list(&self) -> BoxStream<'static, Result<Listed, BlobError>> {
+        if let Err(error) = self.in_reach() {
+            return futures::stream::iter([Err(error)]).boxed();
+        }
         let now_ms = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+        let blobs = self.clone();
         self.store
             .list(None)
-            .map_err(from_store)
+            .map_err(move |error| blobs.failed(error))
             .try_filter_map(move |object| {
                 let age_ms = now_ms - i128::from(object.last_modified.timestamp_millis());
                 let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
@@ -241,6 +311,47 @@ impl Prefix {
     }
 }
 
+/// An error with what caused it, to its root: the outermost alone says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        let said = current.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = current.source();
+    }
+    text
+}
+
+/// What an error of the store means, for people who cannot see the log.
+fn explain(error: &object_store::Error) -> &'static str {
+    /// Codes of S3 and words of the network, the more telling first.
+    const MEANINGS: [(&str, &str); 16] = [
+        ("RequestTimeTooSkewed", "the clock of this machine is wrong"),
+        ("InvalidAccessKeyId", "it does not know the access key"),
+        ("NotSignedUp", "it does not know the access key"),
+        ("SignatureDoesNotMatch", "the secret key is wrong"),
+        ("ExpiredToken", "the session token has expired"),
+        ("AuthorizationHeaderMalformed", "the region is wrong"),
+        ("PermanentRedirect", "the region is wrong"),
+        ("without LOCATION", "the region is wrong"),
+        ("NoSuchBucket", "there is no such bucket"),
+        ("AccessDenied", "these credentials may not do that"),
+        ("dns error", "its name cannot be resolved"),
+        ("Connection refused", "nobody listens at its address"),
+        ("certificate", "its certificate is not trusted"),
+        ("timed out", "it does not answer in time"),
+        ("503 Service Unavailable", "it says that it is unavailable"),
+        ("connect", "it cannot be reached"),
+    ];
+    let text = chain(error);
+    let known = MEANINGS.iter().find(|(sign, _)| text.contains(sign));
+    known.map_or("it answers with an error, which is in the log", |(_, meaning)| meaning)
+}
+
 fn from_store(error: object_store::Error) -> BlobError {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return BlobError::NotFound;
@@ -254,7 +365,7 @@ fn from_store(error: object_store::Error) -> BlobError {
         }
         cause = current.source();
     }
-    BlobError::Unavailable(error.to_string())
+    BlobError::Unavailable(chain(&error))
 }
 
 fn from_io(error: &std::io::Error) -> BlobError {

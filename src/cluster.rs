@@ -54,6 +54,8 @@ pub struct NodeView {
     pub slots_count: u32,
     /// Whether it takes no new jobs.
     pub draining: bool,
+    /// Why it takes no jobs, one sentence for each reason; empty when it does.
+    pub reasons: Vec<String>,
     /// Its slots.
     pub slots: Vec<SlotView>,
     /// Runtime and isolation in force.

@@ -1,5 +1,6 @@
 //! Settings: typed, validated, read once. The only reader of the environment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +48,18 @@ pub struct Config {
     pub blobs: Blobs,
     pub models: Models,
     pub log: Log,
+    #[serde(skip)]
+    pub aws: Aws,
+}
+
+/// The usual `AWS_*` variables: credentials, region, endpoint. Never shown, never written.
+#[derive(Clone, Default)]
+pub struct Aws(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Aws {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 macro_rules! section {
@@ -154,7 +167,21 @@ section!(
 );
 section!(
     /// `[blobs]`
-    Blobs { url: String, free_bytes_min: u64 }
+    Blobs {
+        url: String,
+        endpoint: String,
+        region: String,
+        path_style: bool,
+        part_bytes: usize,
+        connect_timeout_s: u64,
+        request_timeout_s: u64,
+        retry_s: u64,
+        probe_timeout_s: u64,
+        probe_wait_max_s: u64,
+        orphan_after_s: u64,
+        orphans_every_s: u64,
+        free_bytes_min: u64,
+    }
 );
 section!(
     /// `[models]`
@@ -218,7 +245,8 @@ impl Config {
         // Other names with this prefix (of tools, of tests) are no settings.
         let setting = |name: &figment::value::UncasedStr| name == "data" || name.as_str().contains("__");
         let environment = Env::prefixed("INKPOOL_").filter(setting).split("__").ignore(&["admin"]);
-        let config: Self = figment.merge(environment).extract().map_err(Box::new)?;
+        let mut config: Self = figment.merge(environment).extract().map_err(Box::new)?;
+        config.aws = aws();
         config.validate()?;
         Ok(config)
     }
@@ -236,7 +264,7 @@ impl Config {
     /// # Errors
     /// The first key that breaks a rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules: [(&'static str, u64, bool, &'static str); 14] = [
+        let rules: [(&'static str, u64, bool, &'static str); 16] = [
             ("http.body_bytes_max", self.http.body_bytes_max, self.http.body_bytes_max > 0, "at least 1"),
             (
                 "http.header_bytes_max",
@@ -273,6 +301,18 @@ impl Config {
                 "at most slots.count_max",
             ),
             ("slots.open_files_max", self.slots.open_files_max, self.slots.open_files_max >= 32, "at least 32"),
+            (
+                "blobs.part_bytes",
+                self.blobs.part_bytes as u64,
+                self.blobs.part_bytes >= 5 << 20,
+                "at least 5 MiB, the least that S3 takes",
+            ),
+            (
+                "blobs.orphan_after_s",
+                self.blobs.orphan_after_s,
+                self.blobs.orphan_after_s > self.http.request_timeout_s,
+                "above http.request_timeout_s: an upload on its way has no row yet",
+            ),
             ("store.batch_max", self.store.batch_max as u64, self.store.batch_max >= 1, "at least 1"),
             (
                 "store.statement_timeout_ms",
@@ -304,6 +344,15 @@ impl Config {
         let megapixels = pixels.map_or(self.jobs.deadline_unknown_megapixels, |pixels| pixels.div_ceil(1_000_000));
         Duration::from_secs(self.jobs.deadline_base_s + self.jobs.deadline_per_megapixel_s.saturating_mul(megapixels))
     }
+}
+
+/// `AWS_*` of the environment (and of `.env`, which has been read by then).
+#[expect(clippy::disallowed_methods, reason = "this file is the reader of the environment")]
+fn aws() -> Aws {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    Aws(std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("AWS_")).collect())
 }
 
 /// Where a test wants this process to die, see [`crate::fault`].

@@ -2,13 +2,14 @@
 //!
 //! 1. Objects of deleted images and jobs are removed, as the ledger lists them.
 //! 2. Objects without a row are removed: at once at the start (nobody else writes yet), later only when they are older
-//!    than any request on its way can be.
+//!    than any request on its way can be. On a store that other nodes use as well, only after a day, and so are uploads
+//!    in parts that nobody ended.
 //! 3. Jobs that this incarnation holds but no slot works on are put back, when two rounds in a row say so.
 //! 4. Events and idempotency rows past their time are dropped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -31,6 +32,17 @@ pub enum Msg {
     RoundDone(Option<BTreeSet<(JobId, u32)>>),
 }
 
+/// How much a round looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything; of a store of our own even what is fresh.
+    AtStart,
+    /// Everything that is old enough.
+    Whole,
+    /// Not the listing of a shared store, which costs money and time.
+    Rows,
+}
+
 /// What a round can fail with; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -47,6 +59,8 @@ pub struct State {
     deps: Arc<Deps>,
     unattended: BTreeSet<(JobId, u32)>,
     draining: bool,
+    /// When a shared store was last listed, or the actor started.
+    listed: Instant,
 }
 
 /// The actor.
@@ -61,7 +75,7 @@ impl Actor for Janitor {
         // Before anything is asked, so that no answer is lost.
         deps.links.janitor.set(myself.clone());
         later(&myself, &deps);
-        Ok(State { deps, unattended: BTreeSet::new(), draining: false })
+        Ok(State { deps, unattended: BTreeSet::new(), draining: false, listed: Instant::now() })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -73,7 +87,8 @@ impl Actor for Janitor {
             }
             Msg::Tick if state.draining => {}
             Msg::Tick => {
-                let work = round(state.deps.clone(), std::mem::take(&mut state.unattended));
+                let reach = state.reach();
+                let work = round(state.deps.clone(), std::mem::take(&mut state.unattended), reach);
                 effect::spawn(myself, work, Msg::RoundDone);
             }
             Msg::RoundDone(unattended) => {
@@ -85,13 +100,23 @@ impl Actor for Janitor {
     }
 }
 
+impl State {
+    fn reach(&mut self) -> Reach {
+        let every = Duration::from_secs(self.deps.config.blobs.orphans_every_s);
+        if self.deps.blobs.is_shared() && self.listed.elapsed() < every {
+            return Reach::Rows;
+        }
+        self.listed = Instant::now();
+        Reach::Whole
+    }
+}
+
 fn later(myself: &ActorRef<Msg>, deps: &Deps) {
     effect::send_after(myself.clone(), Duration::from_secs(deps.config.janitor.every_s), || Msg::Tick);
 }
 
-async fn round(deps: Arc<Deps>, before: BTreeSet<(JobId, u32)>) -> BTreeSet<(JobId, u32)> {
-    let orphan_after = Duration::from_secs(deps.config.janitor.orphan_after_s);
-    if let Err(error) = sweep(&deps, orphan_after).await {
+async fn round(deps: Arc<Deps>, before: BTreeSet<(JobId, u32)>, reach: Reach) -> BTreeSet<(JobId, u32)> {
+    if let Err(error) = sweep(&deps, reach).await {
         tracing::warn!(%error, "a round of the janitor ended early");
     }
     match put_back_unattended(&deps, &before).await {
@@ -107,9 +132,22 @@ async fn round(deps: Arc<Deps>, before: BTreeSet<(JobId, u32)>) -> BTreeSet<(Job
 ///
 /// # Errors
 /// Of the ledger or the object store; what was not reached is found by the next round.
-pub async fn sweep(deps: &Deps, orphan_after: Duration) -> Result<(), SweepError> {
+pub async fn sweep(deps: &Deps, reach: Reach) -> Result<(), SweepError> {
     collect_garbage(deps).await?;
-    remove_orphans(deps, orphan_after).await?;
+    let orphan_after = Duration::from_secs(match reach {
+        _ if deps.blobs.is_shared() => deps.config.blobs.orphan_after_s,
+        Reach::AtStart => 0,
+        Reach::Whole | Reach::Rows => deps.config.janitor.orphan_after_s,
+    });
+    // A shared store is not listed at the start: that can take minutes, and nothing there is ours alone.
+    if reach == Reach::Whole || reach == Reach::AtStart && !deps.blobs.is_shared() {
+        remove_orphans(deps, orphan_after).await?;
+        match deps.blobs.end_unfinished(orphan_after).await {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "uploads in parts that nobody ended are removed"),
+            Err(error) => tracing::warn!(%error, "unfinished uploads could not be looked for"),
+        }
+    }
     let keep = Duration::from_secs(deps.config.jobs.events_keep_h * 3600);
     deps.ledger.prune(effect::wall_ms(), keep).await?;
     Ok(())

@@ -22,6 +22,7 @@ impl Shared {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             slots_count,
             draining: false,
+            reasons: Vec::new(),
             slots: Vec::new(),
             runtime: RuntimeReport { runtime: runtime.to_owned(), isolation: None },
         };

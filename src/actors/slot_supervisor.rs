@@ -4,7 +4,8 @@
 //! 2. A slot actor that dies is started again after a wait; beyond its restart budget it rests for the quarantine.
 //! 3. The number of slots changes while running: new ones take the lowest free index, idle ones retire first.
 //! 4. With more than half of the slots out of use the node takes no jobs, and says so.
-//! 5. A drain retires every slot; what still runs at the deadline is handed back unspent.
+//! 5. While the object store is out of reach the node takes no jobs; what runs goes on until it needs the store.
+//! 6. A drain retires every slot; what still runs at the deadline is handed back unspent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub enum Msg {
     Respawn(u32),
     /// Stop this job wherever it runs.
     StopJob(JobId),
+    /// The object store went out of reach, or came back.
+    StoreChanged,
 }
 
 struct Child {
@@ -85,6 +88,7 @@ impl Actor for SlotSupervisor {
         // Before anything is asked, so that no answer is lost.
         deps.links.slots.set(myself.clone());
         let _ = myself.send_message(Msg::Recover);
+        follow_store(myself, &deps);
         let previous = deps.shared.view();
         let state = State {
             wanted: previous.slots_count,
@@ -140,6 +144,10 @@ impl Actor for SlotSupervisor {
                 }
             }
             Msg::StopJob(job) => state.tell_all(|| slot::Msg::StopJob(job)),
+            Msg::StoreChanged => {
+                state.show();
+                state.announce();
+            }
         }
         Ok(())
     }
@@ -158,6 +166,14 @@ impl Actor for SlotSupervisor {
         }
         Ok(())
     }
+}
+
+/// Says when the object store changes, as long as the actor is there to hear it.
+fn follow_store(myself: ActorRef<Msg>, deps: &Deps) {
+    let mut outage = deps.blobs.watch_outage();
+    tokio::spawn(
+        async move { while outage.changed().await.is_ok() && myself.send_message(Msg::StoreChanged).is_ok() {} },
+    );
 }
 
 impl State {
@@ -332,7 +348,8 @@ impl State {
     }
 
     fn taking(&self) -> bool {
-        self.open && !self.draining && self.out_of_use() * 2 <= self.slots.len()
+        let has_slots = self.out_of_use() * 2 <= self.slots.len();
+        self.open && !self.draining && has_slots && self.deps.blobs.outage().is_none()
     }
 
     fn announce(&self) {
@@ -356,12 +373,16 @@ impl State {
         if out * 2 > all {
             reasons.push(format!("{out} of {all} slots are quarantined"));
         }
+        if let Some(outage) = self.deps.blobs.outage() {
+            reasons.push(format!("the object store is out of reach: {}", outage.reason));
+        }
         let slots = self.slots.values().map(|child| child.view.clone()).collect();
         self.deps.shared.update(|view| {
             view.incarnation.clone_from(&self.incarnation);
             view.slots_count = self.wanted;
             view.draining = self.draining;
             view.slots = slots;
+            view.reasons.clone_from(&reasons);
             view.runtime.isolation.clone_from(&self.isolation);
         });
         self.deps.shared.set_reasons(reasons);

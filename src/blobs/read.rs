@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::buffered::BufReader;
+use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
-use super::{BlobError, Blobs, Key, from_io, from_store};
+use super::{BlobError, Blobs, Key, from_io};
 
 /// Bytes of one chunk of a stream.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -21,7 +22,41 @@ const CHUNK_BYTES: usize = 128 << 10;
 const READER_BYTES: usize = 64 << 10;
 
 /// A reader that seeks, for blocking code. Must be used outside of the runtime's own threads (`spawn_blocking`).
-pub type ObjectReader = SyncIoBridge<BufReader>;
+pub struct ObjectReader {
+    inner: SyncIoBridge<BufReader>,
+    blobs: Blobs,
+    failure: Option<BlobError>,
+}
+
+impl ObjectReader {
+    /// What the store could not give, if that is why a read failed.
+    pub fn take_failure(&mut self) -> Option<BlobError> {
+        self.failure.take()
+    }
+
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<object_store::Error>)
+        {
+            self.failure = Some(self.blobs.broken_off(error));
+        }
+        result
+    }
+}
+
+impl io::Read for ObjectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer);
+        self.noted(read)
+    }
+}
+
+impl io::Seek for ObjectReader {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        let sought = self.inner.seek(position);
+        self.noted(sought)
+    }
+}
 
 /// An object or a range of it, on its way.
 pub struct ObjectBytes {
@@ -39,7 +74,8 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::NotFound`], [`BlobError::Unavailable`].
     pub async fn head(&self, key: &Key) -> Result<u64, BlobError> {
-        self.store.head(&key.path()).await.map(|meta| meta.size).map_err(from_store)
+        self.in_reach()?;
+        self.store.head(&key.path()).await.map(|meta| meta.size).map_err(|error| self.failed(error))
     }
 
     /// A whole object.
@@ -60,9 +96,41 @@ impl Blobs {
 
     async fn get(&self, key: &Key, range: Option<GetRange>) -> Result<ObjectBytes, BlobError> {
         let options = GetOptions { range, ..GetOptions::default() };
-        let got = self.store.get_opts(&key.path(), options).await.map_err(from_store)?;
+        self.get_path(&key.path(), options).await
+    }
+
+    pub(super) async fn get_path(&self, path: &Path, options: GetOptions) -> Result<ObjectBytes, BlobError> {
+        self.in_reach()?;
+        let got = self.store.get_opts(path, options).await.map_err(|error| self.failed(error))?;
         let (size_bytes, range) = (got.meta.size, got.range.clone());
-        Ok(ObjectBytes { size_bytes, range, stream: into_stream(got).await? })
+        Ok(ObjectBytes { size_bytes, range, stream: self.stream_of(got).await? })
+    }
+
+    /// Bytes that stopped in the middle of an object.
+    fn broken_off(&self, error: &io::Error) -> BlobError {
+        self.open_breaker("it broke off in the middle of an object", error);
+        BlobError::Unavailable(error.to_string())
+    }
+
+    async fn stream_of(&self, got: GetResult) -> Result<BoxStream<'static, io::Result<Bytes>>, BlobError> {
+        let range = got.range.clone();
+        match got.payload {
+            // `object_store` itself would read files 8 KiB at a time, each in a blocking task.
+            GetResultPayload::File(file, _) => {
+                let mut file = tokio::fs::File::from_std(file);
+                file.seek(SeekFrom::Start(range.start)).await.map_err(|error| from_io(&error))?;
+                Ok(ReaderStream::with_capacity(file.take(range.end - range.start), CHUNK_BYTES).boxed())
+            }
+            GetResultPayload::Stream(stream) => {
+                let blobs = self.clone();
+                let failed = move |error| {
+                    let error = io::Error::other(error);
+                    drop(blobs.broken_off(&error));
+                    error
+                };
+                Ok(stream.map_err(failed).boxed())
+            }
+        }
     }
 
     /// A reader over an object. Call within a runtime, use in `spawn_blocking`.
@@ -70,9 +138,11 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::NotFound`], [`BlobError::Unavailable`].
     pub async fn open(&self, key: &Key) -> Result<ObjectReader, BlobError> {
-        let meta = self.store.head(&key.path()).await.map_err(from_store)?;
+        self.in_reach()?;
+        let meta = self.store.head(&key.path()).await.map_err(|error| self.failed(error))?;
         let store: Arc<dyn ObjectStore> = Arc::clone(&self.store);
-        Ok(SyncIoBridge::new(BufReader::with_capacity(store, &meta, READER_BYTES)))
+        let inner = SyncIoBridge::new(BufReader::with_capacity(store, &meta, READER_BYTES));
+        Ok(ObjectReader { inner, blobs: self.clone(), failure: None })
     }
 
     /// Copies an object to a new file and checks its hash on the way; returns its length in bytes. No file is left on an
@@ -109,18 +179,5 @@ async fn copy(mut object: ObjectBytes, mut file: tokio::fs::File, expected: &str
         Ok(size_bytes)
     } else {
         Err(BlobError::Mismatch(format!("SHA-256 {sha256}, not {expected}")))
-    }
-}
-
-async fn into_stream(got: GetResult) -> Result<BoxStream<'static, io::Result<Bytes>>, BlobError> {
-    let range = got.range.clone();
-    match got.payload {
-        // `object_store` itself would read files 8 KiB at a time, each in a blocking task.
-        GetResultPayload::File(file, _) => {
-            let mut file = tokio::fs::File::from_std(file);
-            file.seek(SeekFrom::Start(range.start)).await.map_err(|error| from_io(&error))?;
-            Ok(ReaderStream::with_capacity(file.take(range.end - range.start), CHUNK_BYTES).boxed())
-        }
-        GetResultPayload::Stream(stream) => Ok(stream.map_err(io::Error::other).boxed()),
     }
 }

@@ -1,78 +1,15 @@
+//! What is particular to one adapter.
+
 use std::fs;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 
-use bytes::Bytes;
-use futures::stream;
-
+use super::suite::{Fresh, chunks, original, output};
 use super::*;
 
-/// In the store.
-const NOTHING: [PathBuf; 0] = [];
+#[path = "../../tests/common/s3.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the integration tests")]
+mod s3_server;
 
-struct Store {
-    blobs: Blobs,
-    root: tempfile::TempDir,
-}
-
-fn store() -> Store {
-    let root = tempfile::tempdir().unwrap();
-    Store { blobs: Blobs::local(&root.path().join("blobs")).unwrap(), root }
-}
-
-impl Store {
-    /// Files and directories below the top directories.
-    fn entries(&self) -> Vec<PathBuf> {
-        fn walk(directory: PathBuf, found: &mut Vec<PathBuf>) {
-            for entry in fs::read_dir(directory).unwrap() {
-                let path = entry.unwrap().path();
-                found.push(path.clone());
-                if path.is_dir() {
-                    walk(path, found);
-                }
-            }
-        }
-        let mut found = Vec::new();
-        for area in AREAS {
-            walk(self.root.path().join("blobs").join(area), &mut found);
-        }
-        found
-    }
-
-    async fn put(&self, key: &Key, bytes: &[u8]) -> Written {
-        self.blobs.put_stream(key, chunks(bytes, 1000), u64::MAX).await.unwrap()
-    }
-
-    async fn read(&self, key: &Key) -> Vec<u8> {
-        collect(self.blobs.get_stream(key).await.unwrap()).await
-    }
-}
-
-async fn collect(object: ObjectBytes) -> Vec<u8> {
-    object.stream.try_fold(Vec::new(), |all, chunk| async move { Ok([all, chunk.to_vec()].concat()) }).await.unwrap()
-}
-
-fn chunks(bytes: &[u8], size: usize) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-    let chunks: Vec<_> = bytes.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-    stream::iter(chunks)
-}
-
-use futures::Stream;
-
-fn sample(length: usize) -> Vec<u8> {
-    (0..length).map(|index| u8::try_from(index * index % 251).unwrap()).collect()
-}
-
-fn output(job: JobId, start: u32, name: &str) -> Key {
-    Key::Output { job, start, name: name.to_owned() }
-}
-
-fn original() -> Key {
-    Key::Original(ImageId::fresh())
-}
-
-/// `printf abc | sha256sum`
-const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+use s3_server::{ACCESS_KEY, BUCKET, Mode, S3Server, SECRET_KEY};
 
 #[test]
 fn keys_come_back_from_their_paths() {
@@ -90,208 +27,187 @@ fn keys_come_back_from_their_paths() {
     assert!(output(job, 1, "../../../etc/passwd").path().as_ref().starts_with(&format!("out/{job}/1/%2E%2E/")));
 }
 
-#[tokio::test]
-async fn what_is_put_can_be_got() {
-    let store = store();
-    let key = original();
-    assert_eq!(store.put(&key, b"abc").await, Written { size_bytes: 3, sha256: ABC.to_owned() });
-    assert_eq!(store.read(&key).await, b"abc");
-    // Several parts, the last one short.
-    let long = sample(LOCAL_PART_BYTES * 2 + 12_345);
-    let written = store.put(&key, &long).await;
-    assert_eq!(written.size_bytes, long.len() as u64);
-    assert_eq!(store.read(&key).await, long);
-    assert_eq!(store.blobs.head(&key).await.unwrap(), long.len() as u64);
-    assert_eq!(store.put(&key, b"").await.size_bytes, 0);
-    assert_eq!(store.read(&key).await, b"");
-    assert!(matches!(store.blobs.head(&original()).await, Err(BlobError::NotFound)));
-    assert!(matches!(store.blobs.get_stream(&original()).await, Err(BlobError::NotFound)));
-    assert!(matches!(store.blobs.open(&original()).await, Err(BlobError::NotFound)));
+fn settings() -> config::Blobs {
+    config::Config::defaults().unwrap().blobs
 }
 
-#[tokio::test]
-async fn ranges() {
-    let store = store();
-    let (key, bytes) = (original(), sample(300_000));
-    store.put(&key, &bytes).await;
-    for range in [0..1, 5..6, 100_000..300_000, 299_999..300_000] {
-        let object = store.blobs.get_range(&key, range.clone()).await.unwrap();
-        assert_eq!((object.size_bytes, object.range.clone()), (300_000, range.clone()));
-        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
-        assert_eq!(collect(object).await, bytes[range]);
+mod directory {
+    use super::super::suite::blobs_suite;
+    use super::*;
+
+    blobs_suite!(open);
+
+    async fn open() -> Fresh {
+        let scratch = tempfile::tempdir().unwrap();
+        let objects = scratch.path().join("blobs");
+        let blobs = Blobs::local(&settings(), &objects).unwrap();
+        Fresh { blobs, objects, unfinished: Box::new(Vec::new), scratch, _keep: Box::new(()) }
     }
-    assert!(store.blobs.get_range(&key, 300_000..300_001).await.is_err());
-}
 
-#[tokio::test]
-async fn too_long_leaves_nothing() {
-    let store = store();
-    let bytes = sample(LOCAL_PART_BYTES * 3);
-    let limit = LOCAL_PART_BYTES as u64 * 2;
-    let refused = store.blobs.put_stream(&original(), chunks(&bytes, 4096), limit).await;
-    assert!(matches!(refused, Err(BlobError::TooLong { limit: told }) if told == limit), "{refused:?}");
-    assert_eq!(store.entries(), NOTHING);
-    store.blobs.put_stream(&original(), chunks(&bytes[..LOCAL_PART_BYTES * 2], 4096), limit).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_source_that_fails_leaves_nothing() {
-    let store = store();
-    let (key, bytes) = (original(), sample(LOCAL_PART_BYTES * 2));
-    let failing = chunks(&bytes, 4096).chain(stream::iter([Err(io::Error::other("hung up"))]));
-    let failed = store.blobs.put_stream(&key, failing, u64::MAX).await;
-    assert!(matches!(&failed, Err(BlobError::Source(why)) if why == "hung up"), "{failed:?}");
-    assert_eq!(store.entries(), NOTHING);
-    // What was there before stays.
-    store.put(&key, b"abc").await;
-    let failing = chunks(&bytes, 4096).chain(stream::iter([Err(io::Error::other("hung up"))]));
-    store.blobs.put_stream(&key, failing, u64::MAX).await.unwrap_err();
-    assert_eq!(store.read(&key).await, b"abc");
-}
-
-#[tokio::test]
-async fn a_put_that_is_given_up_leaves_nothing() {
-    let store = store();
-    let (blobs, bytes) = (store.blobs.clone(), sample(LOCAL_PART_BYTES * 2));
-    let put = tokio::spawn(async move {
-        let endless = chunks(&bytes, 4096).chain(stream::pending());
-        blobs.put_stream(&original(), endless, u64::MAX).await
-    });
-    while store.entries().is_empty() {
-        tokio::task::yield_now().await;
+    fn entries(store: &Fresh) -> Vec<std::path::PathBuf> {
+        let areas = AREAS.into_iter().flat_map(|area| fs::read_dir(store.objects.join(area)).unwrap());
+        areas.map(|entry| entry.unwrap().path()).collect()
     }
-    put.abort();
-    assert!(put.await.unwrap_err().is_cancelled());
-    // Removal runs in the background; it comes, or the test hangs and is killed.
-    while !store.entries().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
-#[tokio::test]
-async fn a_file_must_be_what_was_announced() {
-    let store = store();
-    let key = output(JobId::fresh(), 1, "clean.png");
-    let expected = Written { size_bytes: 3, sha256: ABC.to_owned() };
-    for wrong in [&b"abd"[..], b"ab", b"abcd", b""] {
-        let refused = store.blobs.put_file(&key, wrong, &expected).await;
-        assert!(matches!(refused, Err(BlobError::Mismatch(_))), "{refused:?}");
-        assert_eq!(store.entries(), NOTHING);
-    }
-    store.blobs.put_file(&key, &b"abc"[..], &expected).await.unwrap();
-    assert_eq!(store.read(&key).await, b"abc");
-}
-
-#[tokio::test]
-async fn a_reader_seeks() {
-    let store = store();
-    let (key, bytes) = (original(), sample(500_000));
-    store.put(&key, &bytes).await;
-    let mut reader = store.blobs.open(&key).await.unwrap();
-    tokio::task::spawn_blocking(move || {
-        let mut part = [0; 10];
-        for position in [400_000, 3, 499_990, 70_000] {
-            reader.seek(SeekFrom::Start(position)).unwrap();
-            reader.read_exact(&mut part).unwrap();
-            let position = usize::try_from(position).unwrap();
-            assert_eq!(part, bytes[position..position + 10]);
-        }
-        reader.seek(SeekFrom::Start(0)).unwrap();
-        let mut all = Vec::new();
-        reader.read_to_end(&mut all).unwrap();
-        assert_eq!(all, bytes);
-    })
-    .await
-    .unwrap();
-}
-
-#[tokio::test]
-async fn copies_are_checked() {
-    let store = store();
-    let key = original();
-    store.put(&key, b"abc").await;
-    let target = store.root.path().join("input");
-    assert_eq!(store.blobs.copy_to_file(&key, &target, ABC).await.unwrap(), 3);
-    assert_eq!(fs::read(&target).unwrap(), b"abc");
-    // What is there is not written over, nor through.
-    let refused = store.blobs.copy_to_file(&key, &target, ABC).await;
-    assert!(matches!(refused, Err(BlobError::Unavailable(_))), "{refused:?}");
-    fs::remove_file(&target).unwrap();
-    std::os::unix::fs::symlink(store.root.path().join("elsewhere"), &target).unwrap();
-    store.blobs.copy_to_file(&key, &target, ABC).await.unwrap_err();
-    assert!(!store.root.path().join("elsewhere").exists());
-    fs::remove_file(&target).unwrap();
-    // Damaged on disk.
-    let object = store.entries().into_iter().find(|path| path.is_file()).unwrap();
-    fs::write(object, b"abd").unwrap();
-    let refused = store.blobs.copy_to_file(&key, &target, ABC).await;
-    assert!(matches!(refused, Err(BlobError::Mismatch(_))), "{refused:?}");
-    assert!(!target.exists());
-}
-
-#[tokio::test]
-async fn prefixes_take_what_is_theirs() {
-    let store = store();
-    let (job, other, image) = (JobId::fresh(), JobId::fresh(), ImageId::fresh());
-    for key in [
-        output(job, 1, "clean.png"),
-        output(job, 1, "p0002/clean.png"),
-        output(job, 11, "clean.png"),
-        output(other, 1, "clean.png"),
-        Key::Original(image),
-    ] {
+    #[tokio::test]
+    async fn no_empty_directory_stays() {
+        let store = open().await;
+        let key = output(JobId::fresh(), 1, "p0002/clean.png");
         store.put(&key, b"abc").await;
+        store.blobs.delete(&key).await.unwrap();
+        let expected = Written { size_bytes: 3, sha256: String::new() };
+        store.blobs.put_file(&key, &b"abc"[..], &expected).await.unwrap_err();
+        let long = vec![0; LOCAL_PART_BYTES * 2];
+        store.blobs.put_stream(&key, chunks(&long, 4096), long.len() as u64 - 1).await.unwrap_err();
+        assert_eq!(entries(&store), [""; 0].map(std::path::PathBuf::from));
     }
-    let delete = |prefix| store.blobs.delete_prefix(prefix);
-    assert_eq!(delete(Prefix::Outputs { job, start: 1 }).await.unwrap(), 2);
-    assert_eq!(delete(Prefix::Outputs { job, start: 1 }).await.unwrap(), 0);
-    assert_eq!(store.read(&output(job, 11, "clean.png")).await, b"abc");
-    assert_eq!(delete(Prefix::Job(job)).await.unwrap(), 1);
-    assert_eq!(delete(Prefix::Image(image)).await.unwrap(), 1);
-    let only = output(other, 1, "clean.png");
-    let listed: Vec<Listed> = store.blobs.list().try_collect().await.unwrap();
-    assert_eq!(listed.iter().map(|listed| &listed.key).collect::<Vec<_>>(), [&only]);
-    store.blobs.delete(&only).await.unwrap();
-    store.blobs.delete(&only).await.unwrap();
-    assert_eq!(store.entries(), NOTHING, "no empty directory stays");
+
+    #[tokio::test]
+    async fn a_sweep_takes_what_a_crash_left() {
+        let store = open().await;
+        let key = original();
+        store.put(&key, b"abc").await;
+        let object = store.objects.join(key.path().as_ref());
+        fs::write(object.with_file_name("original#1"), b"half").unwrap();
+        let half = store.objects.join("img/00000000-0000-0000-0000-000000000000");
+        fs::create_dir_all(&half).unwrap();
+        fs::write(half.join("original#17"), b"half").unwrap();
+        fs::create_dir_all(store.objects.join("out/a/b/c")).unwrap();
+        assert_eq!(store.blobs.sweep_staging().await.unwrap(), 2);
+        assert_eq!(entries(&store), [object.parent().unwrap()]);
+        assert_eq!(store.blobs.sweep_staging().await.unwrap(), 0);
+        assert_eq!(store.read(&key).await, b"abc");
+    }
+
+    #[tokio::test]
+    async fn free_space_is_known() {
+        let store = open().await;
+        assert!(store.blobs.free_bytes().unwrap().unwrap() > 0);
+    }
 }
 
-#[tokio::test]
-async fn listings_give_keys_and_age() {
-    let store = store();
-    let key = original();
-    store.put(&key, b"abc").await;
-    fs::write(store.root.path().join("blobs/img/stranger"), b"x").unwrap();
-    let object = store.entries().into_iter().find(|path| path.ends_with("original")).unwrap();
-    let hour = Duration::from_secs(3600);
-    let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let listed: Vec<Listed> = store.blobs.list().try_collect().await.unwrap();
-    assert_eq!((listed.len(), &listed[0].key, listed[0].size_bytes), (1, &key, 3));
-    assert!(listed[0].age < hour);
-    fs::File::options().write(true).open(object).unwrap().set_modified(old).unwrap();
-    let listed: Vec<Listed> = store.blobs.list().try_collect().await.unwrap();
-    assert!(listed[0].age > hour);
-}
+mod bucket {
+    use super::super::suite::blobs_suite;
+    use super::*;
 
-#[tokio::test]
-async fn a_sweep_takes_what_a_crash_left() {
-    let store = store();
-    let key = original();
-    store.put(&key, b"abc").await;
-    let object = store.entries().into_iter().find(|path| path.is_file()).unwrap();
-    fs::write(object.with_file_name("original#1"), b"half").unwrap();
-    let half = store.root.path().join("blobs/img/00000000-0000-0000-0000-000000000000");
-    fs::create_dir_all(&half).unwrap();
-    fs::write(half.join("original#17"), b"half").unwrap();
-    fs::create_dir_all(store.root.path().join("blobs/out/a/b/c")).unwrap();
-    assert_eq!(store.blobs.sweep_staging().await.unwrap(), 2);
-    assert_eq!(store.entries(), [object.parent().unwrap(), &object]);
-    assert_eq!(store.blobs.sweep_staging().await.unwrap(), 0);
-    assert_eq!(store.read(&key).await, b"abc");
-}
+    blobs_suite!(open);
 
-#[tokio::test]
-async fn free_space_is_known() {
-    let store = store();
-    assert!(store.blobs.free_bytes().unwrap().unwrap() > 0);
+    /// Bounds short enough to wait for.
+    fn settings(server: &S3Server) -> config::Blobs {
+        config::Blobs {
+            url: format!("s3://{BUCKET}/a/prefix"),
+            endpoint: server.endpoint.clone(),
+            request_timeout_s: 2,
+            retry_s: 1,
+            probe_timeout_s: 1,
+            probe_wait_max_s: 1,
+            ..super::settings()
+        }
+    }
+
+    fn credentials(access_key: &str, secret_key: &str) -> config::Aws {
+        let pairs = [("AWS_ACCESS_KEY_ID", access_key), ("AWS_SECRET_ACCESS_KEY", secret_key)];
+        config::Aws(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
+    fn connect(settings: &config::Blobs) -> Blobs {
+        Blobs::connect(settings, &credentials(ACCESS_KEY, SECRET_KEY), FilePath::new("none")).unwrap()
+    }
+
+    async fn with_server() -> (Fresh, Arc<S3Server>) {
+        let server = Arc::new(S3Server::start().await);
+        let seen = server.clone();
+        let fresh = Fresh {
+            blobs: connect(&settings(&server)),
+            objects: server.bucket().join("a/prefix"),
+            unfinished: Box::new(move || seen.unfinished()),
+            scratch: tempfile::tempdir().unwrap(),
+            _keep: Box::new(server.clone()),
+        };
+        (fresh, server)
+    }
+
+    async fn open() -> Fresh {
+        with_server().await.0
+    }
+
+    #[tokio::test]
+    async fn the_check_passes_and_leaves_nothing() {
+        let (store, server) = with_server().await;
+        store.blobs.check().await.unwrap();
+        let left: Vec<_> = store.blobs.store.list(None).try_collect::<Vec<_>>().await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        server.set(Mode::ReadOnly);
+        let error = store.blobs.check().await.unwrap_err();
+        assert_eq!((error.operation, error.reason), ("put an object", "it says that it is unavailable"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_check_says_what_is_wrong() {
+        let server = S3Server::start().await;
+        let right = settings(&server);
+        let failing = async |settings: &config::Blobs, access_key: &str, secret_key: &str| {
+            let blobs = Blobs::connect(settings, &credentials(access_key, secret_key), FilePath::new("none")).unwrap();
+            let error = blobs.check().await.unwrap_err();
+            assert!(!error.to_string().contains(SECRET_KEY), "{error}");
+            (error.operation, error.reason)
+        };
+        let list = "list objects";
+        assert_eq!(failing(&right, ACCESS_KEY, "wrong").await, (list, "the secret key is wrong"));
+        assert_eq!(failing(&right, "WRONG", SECRET_KEY).await, (list, "it does not know the access key"));
+        let nowhere = config::Blobs { url: "s3://elsewhere".to_owned(), ..right.clone() };
+        assert_eq!(failing(&nowhere, ACCESS_KEY, SECRET_KEY).await, (list, "there is no such bucket"));
+        let nobody = config::Blobs { endpoint: "http://127.0.0.1:1".to_owned(), ..right.clone() };
+        assert_eq!(failing(&nobody, ACCESS_KEY, SECRET_KEY).await, (list, "nobody listens at its address"));
+        server.set(Mode::Hanging);
+        assert_eq!(failing(&right, ACCESS_KEY, SECRET_KEY).await, (list, "it does not answer in time"));
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_told_at_once_and_ends_by_itself() {
+        for mode in [Mode::Unavailable, Mode::Hanging, Mode::ReadOnly] {
+            let (store, server) = with_server().await;
+            let key = original();
+            server.set(mode);
+            let failed = store.blobs.put_stream(&key, chunks(b"abc", 1), 3).await;
+            assert!(matches!(failed, Err(BlobError::Unavailable(_))), "{mode:?}: {failed:?}");
+            assert!(store.blobs.outage().is_some());
+            let refused = store.blobs.head(&key).await;
+            assert!(matches!(refused, Err(BlobError::Down { .. })), "{mode:?}: {refused:?}");
+            let mut outage = store.blobs.watch_outage();
+            server.set(Mode::Well);
+            outage.wait_for(Option::is_none).await.unwrap();
+            store.put(&key, b"abc").await;
+            assert_eq!(store.read(&key).await, b"abc");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_outage_is_not_noticed() {
+        let (store, server) = with_server().await;
+        server.set(Mode::Unavailable);
+        let (blobs, key) = (store.blobs.clone(), original());
+        let put = tokio::spawn(async move { blobs.put_stream(&key, chunks(b"abc", 1), 3).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        server.set(Mode::Well);
+        put.await.unwrap().unwrap();
+        assert!(store.blobs.outage().is_none());
+    }
+
+    #[tokio::test]
+    async fn uploads_that_nobody_ended_are_ended_when_they_are_old() {
+        let (store, server) = with_server().await;
+        for path in [original().path(), Path::from("img/else")] {
+            let mut begun = store.blobs.store.put_multipart(&path).await.unwrap();
+            begun.put_part(object_store::PutPayload::from_static(b"abc")).await.unwrap();
+        }
+        // Of another deployment in the same bucket.
+        let (other, elsewhere) = (Path::from("b/img/else"), store.blobs.s3.clone().unwrap());
+        drop(elsewhere.store.put_multipart(&other).await.unwrap());
+        let hour = Duration::from_secs(3600);
+        assert_eq!(store.blobs.end_unfinished(hour).await.unwrap(), 0);
+        server.age_unfinished(2 * hour);
+        assert_eq!(store.blobs.end_unfinished(hour).await.unwrap(), 2);
+        assert_eq!(server.unfinished(), ["b/img/else"]);
+    }
 }

@@ -1,28 +1,31 @@
 //! Puts: streamed, hashed on the way, and gone without a trace when they do not come to their end.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{Stream, StreamExt};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 
-use super::{BlobError, Blobs, Key, Written, from_store};
+use super::{BlobError, Blobs, Key, Written};
 
 /// Bytes read at once from a file.
 const READ_BYTES: usize = 128 << 10;
+/// Wait before a put that got no answer is tried again.
+const PUT_AGAIN: Duration = Duration::from_millis(300);
 
 impl Blobs {
-    /// Writes an object from a stream; at most `limit_bytes`. The object appears whole and durable, or not at all: on an
-    /// error, and when the future is dropped, what was written is removed. Dropped after the last byte it may still appear,
-    /// and is then an object without a row for the janitor.
+    /// Writes an object from a stream, once; at most `limit_bytes`. The object appears whole and durable, or not at all: on
+    /// an error, and when the future is dropped, what was written is removed. Dropped after the last byte it may still
+    /// appear, and is then an object without a row for the janitor.
     ///
     /// # Errors
-    /// [`BlobError::TooLong`], [`BlobError::Source`] when the stream fails, [`BlobError::NoSpace`],
-    /// [`BlobError::Unavailable`].
+    /// [`BlobError::TooLong`], [`BlobError::Source`] when the stream fails, [`BlobError::Taken`], [`BlobError::NoSpace`],
+    /// [`BlobError::Unavailable`], [`BlobError::Down`].
     pub async fn put_stream<S>(&self, key: &Key, stream: S, limit_bytes: u64) -> Result<Written, BlobError>
     where
         S: Stream<Item = io::Result<Bytes>> + Send,
@@ -49,22 +52,60 @@ impl Blobs {
     where
         S: Stream<Item = io::Result<Bytes>> + Send,
     {
-        let path = key.path();
-        let inner = self.store.put_multipart(&path).await.map_err(from_store)?;
-        let mut upload = Upload { blobs: self.clone(), path, inner: Some(inner) };
-        let written = upload.fill(stream, limit).await.and_then(|written| match expected {
+        self.in_reach()?;
+        let mut upload = Upload { blobs: self.clone(), path: key.path(), inner: None };
+        let filled = upload.fill(stream, limit).await.and_then(|(written, rest)| match expected {
             Some(expected) if *expected != written => Err(BlobError::Mismatch(format!(
                 "{} bytes with SHA-256 {}, not {} bytes with {}",
                 written.size_bytes, written.sha256, expected.size_bytes, expected.sha256
             ))),
-            _ => Ok(written),
+            _ => Ok((written, rest)),
         });
-        match written {
-            Ok(written) => upload.complete().await.map(|()| written),
-            Err(error) => {
-                upload.abort().await;
-                Err(error)
+        let ended = match filled {
+            Ok((written, rest)) => upload.end(&written, rest).await.map(|()| written),
+            Err(error) => Err(error),
+        };
+        if ended.is_err() {
+            upload.abort().await;
+        }
+        ended
+    }
+
+    /// Puts an object that fits into one request.
+    async fn put_whole(&self, path: &Path, bytes: Bytes, written: &Written) -> Result<(), BlobError> {
+        let began = Instant::now();
+        loop {
+            let put = self.store.put_opts(path, PutPayload::from(bytes.clone()), PutMode::Create.into()).await;
+            match put {
+                Ok(_) => return Ok(()),
+                Err(object_store::Error::AlreadyExists { .. }) => return self.must_hold(path, written).await,
+                // No answer: it may be there or not, which the condition tells apart.
+                Err(object_store::Error::Generic { .. }) if began.elapsed() < self.retry => {
+                    tokio::time::sleep(PUT_AGAIN).await;
+                }
+                Err(error) => return Err(self.failed_put(error)),
             }
+        }
+    }
+
+    /// A put that finds nothing has found no bucket.
+    fn failed_put(&self, error: object_store::Error) -> BlobError {
+        let error = self.failed(error);
+        let is_missing = matches!(error, BlobError::NotFound);
+        if is_missing { BlobError::Unavailable("there is no such bucket".to_owned()) } else { error }
+    }
+
+    /// Whether exactly these bytes are there: an earlier try of the same put, whose answer was lost.
+    async fn must_hold(&self, path: &Path, written: &Written) -> Result<(), BlobError> {
+        let mut object = self.get_path(path, GetOptions::default()).await?;
+        let mut hash = Sha256::new();
+        while let Some(chunk) = object.stream.next().await {
+            hash.update(&chunk.map_err(|error| BlobError::Unavailable(error.to_string()))?);
+        }
+        if object.size_bytes == written.size_bytes && hex::encode(hash.finalize()) == written.sha256 {
+            Ok(())
+        } else {
+            Err(BlobError::Taken)
         }
     }
 }
@@ -73,11 +114,13 @@ impl Blobs {
 struct Upload {
     blobs: Blobs,
     path: Path,
+    /// In parts, once there is more than one part holds.
     inner: Option<Box<dyn MultipartUpload>>,
 }
 
 impl Upload {
-    async fn fill<S>(&mut self, stream: S, limit: u64) -> Result<Written, BlobError>
+    /// Takes the stream in and puts all but its last part.
+    async fn fill<S>(&mut self, stream: S, limit: u64) -> Result<(Written, Bytes), BlobError>
     where
         S: Stream<Item = io::Result<Bytes>> + Send,
     {
@@ -91,49 +134,62 @@ impl Upload {
                 return Err(BlobError::TooLong { limit });
             }
             hash.update(&chunk);
-            // Copied, since a client could send a million chunks of one byte.
-            part.extend_from_slice(&chunk);
             if part.len() >= part_bytes {
                 self.put_part(part.split().freeze()).await?;
             }
+            // Copied, since a client could send a million chunks of one byte.
+            part.extend_from_slice(&chunk);
         }
-        if !part.is_empty() {
-            self.put_part(part.freeze()).await?;
+        Ok((Written { size_bytes, sha256: hex::encode(hash.finalize()) }, part.freeze()))
+    }
+
+    /// Puts the last part; from then on the object is there.
+    async fn end(&mut self, written: &Written, rest: Bytes) -> Result<(), BlobError> {
+        if self.inner.is_none() {
+            return self.blobs.put_whole(&self.path, rest, written).await;
         }
-        Ok(Written { size_bytes, sha256: hex::encode(hash.finalize()) })
+        self.put_part(rest).await?;
+        match self.blobs.store.head(&self.path).await {
+            Err(object_store::Error::NotFound { .. }) => {}
+            // An upload in parts knows no condition. Keys are made for one writer, so this only guards against a fault.
+            Ok(_) => return Err(BlobError::Taken),
+            Err(error) => return Err(self.blobs.failed(error)),
+        }
+        let Some(inner) = &mut self.inner else { return Ok(()) };
+        match inner.complete().await {
+            Ok(_) => {}
+            // The answer to an earlier try may have been lost: then the upload is gone and the object is there.
+            Err(error) => {
+                let error = self.blobs.failed_put(error);
+                let Ok(()) = self.blobs.must_hold(&self.path, written).await else { return Err(error) };
+            }
+        }
+        self.inner = None;
+        Ok(())
     }
 
     async fn put_part(&mut self, part: Bytes) -> Result<(), BlobError> {
-        match &mut self.inner {
-            Some(inner) => inner.put_part(PutPayload::from(part)).await.map_err(from_store),
-            None => Err(BlobError::Unavailable("the upload has ended".to_owned())),
-        }
-    }
-
-    async fn complete(&mut self) -> Result<(), BlobError> {
-        let Some(inner) = &mut self.inner else { return Ok(()) };
-        match inner.complete().await {
-            Ok(_) => {
-                self.inner = None;
-                Ok(())
+        let inner = match &mut self.inner {
+            Some(inner) => inner,
+            none => {
+                let begun = self.blobs.store.put_multipart(&self.path).await;
+                none.insert(begun.map_err(|error| self.blobs.failed_put(error))?)
             }
-            Err(error) => {
-                self.abort().await;
-                Err(from_store(error))
-            }
-        }
+        };
+        inner.put_part(PutPayload::from(part)).await.map_err(|error| self.blobs.failed_put(error))
     }
 
     async fn abort(&mut self) {
-        if let Some(inner) = self.inner.take() {
-            abort(&self.blobs, &self.path, inner).await;
+        match self.inner.take() {
+            Some(inner) => abort(&self.blobs, &self.path, inner).await,
+            None => self.blobs.tidy(&self.path),
         }
     }
 }
 
 async fn abort(blobs: &Blobs, path: &Path, mut inner: Box<dyn MultipartUpload>) {
     if let Err(error) = inner.abort().await {
-        // What is left is swept at the next start.
+        // What is left is swept by the janitor, or at the next start.
         tracing::warn!(%path, %error, "an upload could not be removed");
     }
     blobs.tidy(path);

@@ -93,6 +93,7 @@ pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse,
     for node in state.control.nodes().await.unwrap_or_default() {
         slots(&node);
     }
+    metrics::gauge!("inkpool_object_store_up").set(f64::from(u8::from(state.blobs.outage().is_none())));
     let is_ready = state.control.readiness().await.reasons.is_empty();
     metrics::gauge!("inkpool_ready").set(f64::from(u8::from(is_ready)));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render()))

@@ -73,5 +73,6 @@ pub fn describe_metrics() {
     describe_gauge!("inkpool_jobs", "Unfinished jobs by lane and state");
     describe_gauge!("inkpool_slots", "Slots by node and state");
     describe_gauge!("inkpool_bus_messages", "Messages on the bus by lane and state");
+    describe_gauge!("inkpool_object_store_up", "0 while the object store is out of reach");
     describe_gauge!("inkpool_ready", "1 when this node takes jobs");
 }

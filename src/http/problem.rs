@@ -293,9 +293,10 @@ impl From<BlobError> for Problem {
             BlobError::TooLong { limit } => Self::body_too_large(limit, format!("more than {limit} bytes")),
             BlobError::Source(_) => Self::new(Kind::IncompleteBody, "The body ended before its announced length."),
             BlobError::Unavailable(_) => Self::unavailable(&error),
+            BlobError::Down { retry_after, .. } => Self::unavailable(&error).retry_after(retry_after.as_secs() + 1),
             BlobError::NoSpace => Self::new(Kind::StorageFull, "There is no room left on the disk."),
             // Whoever asks has seen a row, so the object should be there.
-            BlobError::NotFound | BlobError::Mismatch(_) => Self::internal(&error),
+            BlobError::NotFound | BlobError::Mismatch(_) | BlobError::Taken => Self::internal(&error),
         }
     }
 }

@@ -46,6 +46,7 @@ impl PlayedActors {
             version: "0.0.0".to_owned(),
             slots_count: 2,
             draining: false,
+            reasons: Vec::new(),
             slots: vec![slot(0), slot(1)],
             runtime: RuntimeReport { runtime: "process".to_owned(), isolation: None },
         };
@@ -127,7 +128,7 @@ impl Server {
         change(&mut config);
         let ledger: Arc<dyn Ledger> =
             Arc::new(sqlite::open(&directory.path().join("ledger.db"), &config.store).await.unwrap());
-        let blobs = Blobs::local(&directory.path().join("objects")).unwrap();
+        let blobs = Blobs::local(&config.blobs, &directory.path().join("objects")).unwrap();
         let actors = Arc::new(PlayedActors::new());
         let ports = Ports {
             ledger: ledger.clone(),

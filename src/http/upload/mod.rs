@@ -166,6 +166,7 @@ async fn admit(
     if let Some(announced) = announced.filter(|&announced| announced > bytes_max) {
         return Err(Problem::body_too_large(state.config.http.body_bytes_max, format!("{announced} bytes")));
     }
+    state.blobs.in_reach()?;
     enough_room(state, announced.unwrap_or(0))?;
     // An answer that was given before is given again however long the queue is now.
     if let Some(key) = key

@@ -169,7 +169,11 @@ async fn text(field: &mut Field<'_>, watch: &Watch) -> Result<String, Problem> {
 async fn look(state: &AppState, id: ImageId) -> Result<Probe, Problem> {
     let limits = state.run_limits();
     let mut file = state.blobs.open(&Key::Original(id)).await?;
-    let looked = tokio::task::spawn_blocking(move || probe(&mut file, &limits).map_err(Problem::from));
+    let looked = tokio::task::spawn_blocking(move || {
+        let probed = probe(&mut file, &limits);
+        // What the store could not give is no fault of the image.
+        file.take_failure().map_or_else(|| probed.map_err(Problem::from), |failure| Err(Problem::from(failure)))
+    });
     looked.await.map_err(|error| Problem::internal(&error))?
 }
 
