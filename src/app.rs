@@ -1,6 +1,8 @@
 //! The composition root: the only file that names every concrete type. Start order is the reverse of the stop.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +82,7 @@ impl App {
             presets: Arc::new(Presets::builtin()?),
             control,
             config: config.clone(),
+            signer: Arc::new(http::UrlSigner::new(&secret(data)?)),
             metrics,
         };
         let state = http::AppState::new(ports, shutdown.clone());
@@ -208,6 +211,27 @@ async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
         tracing::info!(processes, staged, unreleased, lost, "cleaned up after the last start");
     }
     Ok(())
+}
+
+/// Signs what only this server must be able to have said. Made at the first start, readable by the server alone.
+fn secret(data: &Path) -> anyhow::Result<[u8; 32]> {
+    let file = data.join("secret");
+    let mut secret = [0; 32];
+    match std::fs::read_to_string(&file) {
+        Ok(text) => hex::decode_to_slice(text.trim(), &mut secret)
+            .with_context(|| format!("{} does not hold 64 hexadecimal digits", file.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            secret = rand::random();
+            let written = file.with_extension("new");
+            let _ = std::fs::remove_file(&written);
+            let mut options = std::fs::OpenOptions::new();
+            let made = options.write(true).create_new(true).mode(0o600).open(&written);
+            let wrote = made.and_then(|mut made| made.write_all(hex::encode(secret).as_bytes()));
+            wrote.and_then(|()| std::fs::rename(&written, &file)).with_context(|| file.display().to_string())?;
+        }
+        Err(error) => return Err(error).with_context(|| file.display().to_string()),
+    }
+    Ok(secret)
 }
 
 /// A name that stays with the data directory.

@@ -3,6 +3,7 @@
 mod breaker;
 mod check;
 mod local;
+mod presign;
 mod read;
 mod s3;
 mod write;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use breaker::Outage;
 pub use check::CheckError;
+pub use presign::{CHECKSUM_HEADER, bound_headers};
 pub use read::{ObjectBytes, ObjectReader};
 
 use std::path::Path as FilePath;
@@ -29,7 +31,7 @@ use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem};
 use self::breaker::Breaker;
 use self::s3::S3;
 use crate::config;
-use crate::job::{ImageId, JobId};
+use crate::job::{ImageId, JobId, UploadId};
 
 /// Bytes collected before they are written: what one upload costs in memory.
 const LOCAL_PART_BYTES: usize = 1 << 20;
@@ -41,6 +43,8 @@ const DELETES_AT_ONCE: usize = 8;
 pub enum Key {
     /// The upload as it came: `img/<image>/original`.
     Original(ImageId),
+    /// The bytes of an announced upload, until it has expired: `up/<upload>`.
+    Upload(UploadId),
     /// An output of one start: `out/<job>/<start>/<name>`.
     Output {
         /// The job.
@@ -273,7 +277,7 @@ impl Blobs {
 }
 
 /// The directories at the top.
-const AREAS: [&str; 2] = ["img", "out"];
+const AREAS: [&str; 3] = ["img", "out", "up"];
 
 impl Key {
     /// The path in the store.
@@ -281,6 +285,7 @@ impl Key {
     pub fn path(&self) -> Path {
         match self {
             Self::Original(image) => Path::from(format!("img/{image}/original")),
+            Self::Upload(upload) => Path::from(format!("up/{upload}")),
             Self::Output { job, start, name } => Path::from(format!("out/{job}/{start}/{name}")),
         }
     }
@@ -291,6 +296,7 @@ impl Key {
         let parts: Vec<&str> = path.as_ref().split('/').collect();
         let key = match parts.as_slice() {
             ["img", image, "original"] => Self::Original(image.parse().ok()?),
+            ["up", upload] => Self::Upload(upload.parse().ok()?),
             ["out", job, start, name @ ..] if !name.is_empty() => {
                 Self::Output { job: job.parse().ok()?, start: start.parse().ok()?, name: name.join("/") }
             }

@@ -46,6 +46,7 @@ pub struct Config {
     pub janitor: Janitor,
     pub store: Store,
     pub blobs: Blobs,
+    pub uploads: Uploads,
     pub models: Models,
     pub log: Log,
     #[serde(skip)]
@@ -170,6 +171,7 @@ section!(
     Blobs {
         url: String,
         endpoint: String,
+        public_endpoint: String,
         region: String,
         path_style: bool,
         part_bytes: usize,
@@ -182,6 +184,10 @@ section!(
         orphans_every_s: u64,
         free_bytes_min: u64,
     }
+);
+section!(
+    /// `[uploads]`
+    Uploads { expires_s: u64, open_max: u64 }
 );
 section!(
     /// `[models]`

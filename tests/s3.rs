@@ -16,6 +16,7 @@ use common::pages;
 use common::server::{Options, Server, data_directory, files_below, until};
 use s3_server::{ACCESS_KEY, BUCKET, Mode, S3Server, SECRET_KEY};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// With bounds short enough to wait for.
 fn on(store: &S3Server) -> Options {
@@ -235,4 +236,91 @@ async fn the_janitor_removes_what_is_old_and_of_nobody() {
     let mut expected = kept;
     expected.extend([fresh.to_owned(), "strangers/thing".to_owned()]);
     assert_eq!(objects(&store), expected);
+}
+
+/// Announces a page; its target.
+async fn announce(server: &Server, bytes: &[u8]) -> Value {
+    let file = serde_json::json!({
+        "filename": "page.png", "size_bytes": bytes.len(), "content_type": "image/png",
+        "sha256": hex::encode(Sha256::digest(bytes)),
+    });
+    let body = serde_json::json!({"preset": "document", "files": [file]});
+    let answer = server.client().post(server.url("/api/v1/uploads")).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    answer.json::<Value>().await.unwrap()["items"][0].clone()
+}
+
+/// Puts bytes straight into the bucket; the length sent is theirs.
+async fn put(server: &Server, target: &Value, bytes: &[u8], changed: &[(&str, &str)]) -> u16 {
+    let mut request = server.client().put(target["url"].as_str().unwrap()).body(bytes.to_vec());
+    for (name, value) in target["headers"].as_object().unwrap() {
+        let value = changed.iter().find(|(other, _)| other == name).map_or(value.as_str().unwrap(), |(_, value)| value);
+        if name != "content-length" {
+            request = request.header(name, value);
+        }
+    }
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_uploads_go_straight_to_the_bucket() {
+    let (store, directory) = (S3Server::start().await, data_directory());
+    let server = Server::start(&directory.path().join("data"), &on(&store));
+    let bytes = pages::png(96, 64, 1);
+    let mut swapped = bytes.clone();
+    *swapped.last_mut().unwrap() ^= 1;
+    let target = announce(&server, &bytes).await;
+    assert!(target["url"].as_str().unwrap().starts_with(&store.endpoint), "{target}");
+    assert!(!target.to_string().contains(SECRET_KEY));
+    let complete = format!("/api/v1/uploads/{}/complete", target["id"].as_str().unwrap());
+    assert_eq!(server.post(&complete).await.0, 409);
+
+    let longer = [&bytes[..], b"x"].concat();
+    assert_eq!(put(&server, &target, &longer, &[]).await, 403, "the length is signed");
+    assert_eq!(put(&server, &target, b"", &[]).await, 403);
+    assert_eq!(put(&server, &target, &bytes, &[("content-type", "image/gif")]).await, 403);
+    assert_eq!(put(&server, &target, &bytes, &[("if-none-match", "")]).await, 403);
+    let digest = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, Sha256::digest(&swapped));
+    assert_eq!(put(&server, &target, &swapped, &[("x-amz-checksum-sha256", &digest)]).await, 403);
+    assert_eq!(server.post(&complete).await.0, 409);
+    // The digest is looked at by the store. This one keeps the bytes all the same, so the completion must look again.
+    assert_eq!(put(&server, &target, &swapped, &[]).await, 400);
+    let (status, problem) = server.post(&complete).await;
+    assert_eq!((status, &problem["code"]), (422, &"upload_differs".into()), "{problem}");
+
+    assert_eq!(put(&server, &target, &bytes, &[]).await, 200);
+    let (status, done) = server.post(&complete).await;
+    assert_eq!(status, 202, "{done}");
+    assert_eq!(put(&server, &target, &bytes, &[]).await, 412, "a URL is used once");
+    // Whatever is done to the upload's own object changes the image no more.
+    let upload = store.bucket().join("inkpool/up").join(target["id"].as_str().unwrap());
+    fs::write(&upload, b"swapped").unwrap();
+    assert_eq!(server.post(&complete).await.1["job"]["id"], done["job"]["id"]);
+    let job = server.wait_final(done["job"]["id"].as_str().unwrap()).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    let original = server.url(done["image"]["files"][0]["url"].as_str().unwrap());
+    assert_eq!(server.client().get(original).send().await.unwrap().bytes().await.unwrap(), bytes);
+    let content = format!("/api/v1/uploads/{}/content?expires=1&signature=00", target["id"].as_str().unwrap());
+    assert_eq!(server.client().put(server.url(&content)).body(bytes).send().await.unwrap().status(), 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_announced_expires_and_is_swept() {
+    let (store, directory) = (S3Server::start().await, data_directory());
+    // Rows are kept for as long as a PUT that began in time may take.
+    let options = on(&store)
+        .set("INKPOOL_UPLOADS__EXPIRES_S", 1)
+        .set("INKPOOL_HTTP__REQUEST_TIMEOUT_S", 1)
+        .set("INKPOOL_JANITOR__EVERY_S", 1);
+    let server = Server::start(&directory.path().join("data"), &options);
+    let bytes = pages::png(96, 64, 1);
+    let (put_in_time, too_late) = (announce(&server, &bytes).await, announce(&server, &bytes).await);
+    assert_eq!(put(&server, &put_in_time, &bytes, &[]).await, 200);
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(put(&server, &too_late, &bytes, &[]).await, 403);
+    until("the upload is swept", || !objects(&store).iter().any(|key| key.starts_with("up/"))).await;
+    for target in [put_in_time, too_late] {
+        let complete = format!("/api/v1/uploads/{}/complete", target["id"].as_str().unwrap());
+        assert_eq!(server.post(&complete).await.0, 404);
+    }
 }

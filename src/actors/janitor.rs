@@ -4,8 +4,9 @@
 //! 2. Objects without a row are removed: at once at the start (nobody else writes yet), later only when they are older
 //!    than any request on its way can be. On a store that other nodes use as well, only after a day, and so are uploads
 //!    in parts that nobody ended.
-//! 3. Jobs that this incarnation holds but no slot works on are put back, when two rounds in a row say so.
-//! 4. Events and idempotency rows past their time are dropped.
+//! 3. Announced uploads that have expired are removed with their bytes, completed or not.
+//! 4. Jobs that this incarnation holds but no slot works on are put back, when two rounds in a row say so.
+//! 5. Events and idempotency rows past their time are dropped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -134,6 +135,7 @@ async fn round(deps: Arc<Deps>, before: BTreeSet<(JobId, u32)>, reach: Reach) ->
 /// Of the ledger or the object store; what was not reached is found by the next round.
 pub async fn sweep(deps: &Deps, reach: Reach) -> Result<(), SweepError> {
     collect_garbage(deps).await?;
+    remove_expired_uploads(deps).await?;
     let orphan_after = Duration::from_secs(match reach {
         _ if deps.blobs.is_shared() => deps.config.blobs.orphan_after_s,
         Reach::AtStart => 0,
@@ -172,6 +174,22 @@ async fn collect_garbage(deps: &Deps) -> Result<(), SweepError> {
     }
 }
 
+async fn remove_expired_uploads(deps: &Deps) -> Result<(), SweepError> {
+    // A PUT that began in time may take as long as a request may.
+    let grace_ms = i64::try_from(deps.config.http.request_timeout_s * 1000).unwrap_or(i64::MAX);
+    let before_ms = effect::wall_ms().saturating_sub(grace_ms);
+    loop {
+        let expired = deps.ledger.expired_uploads(before_ms, deps.config.janitor.batch).await?;
+        if expired.is_empty() {
+            return Ok(());
+        }
+        for upload in &expired {
+            deps.blobs.delete(&Key::Upload(*upload)).await?;
+        }
+        deps.ledger.forget_uploads(&expired).await?;
+    }
+}
+
 async fn remove_orphans(deps: &Deps, older_than: Duration) -> Result<(), SweepError> {
     let mut listed = deps.blobs.list();
     while let Some(found) = listed.try_next().await? {
@@ -180,6 +198,7 @@ async fn remove_orphans(deps: &Deps, older_than: Duration) -> Result<(), SweepEr
         }
         let known = match &found.key {
             Key::Original(image) => deps.ledger.image_known(*image).await?,
+            Key::Upload(upload) => deps.ledger.upload_known(*upload).await?,
             Key::Output { job, start, .. } => deps.ledger.start_known(*job, *start).await?,
         };
         if !known {

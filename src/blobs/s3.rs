@@ -8,6 +8,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use rusty_s3::{Bucket, UrlStyle};
 use serde::Deserialize;
 
 use super::{BlobError, Blobs, from_store};
@@ -27,6 +28,8 @@ const PAGES_MAX: u32 = 100;
 pub(super) struct S3 {
     pub(super) store: Arc<AmazonS3>,
     pub(super) prefix: Path,
+    /// The bucket at the address that clients use.
+    pub(super) public: Bucket,
     http: http_client::Client,
 }
 
@@ -78,13 +81,30 @@ pub(super) fn connect(settings: &config::Blobs, aws: &config::Aws) -> Result<S3,
     if !settings.region.is_empty() {
         builder = builder.with_region(&settings.region);
     }
+    let public = public(settings, &builder, bucket)?;
     let store = Arc::new(builder.build().map_err(from_store)?);
     let http = http_client::Client::builder()
         .connect_timeout(seconds(settings.connect_timeout_s))
         .timeout(seconds(settings.request_timeout_s))
         .build()
         .map_err(|error| unusable(error.to_string()))?;
-    Ok(S3 { store, prefix, http })
+    Ok(S3 { store, prefix, public, http })
+}
+
+/// The bucket as clients reach it, for URLs that they are given.
+fn public(settings: &config::Blobs, builder: &AmazonS3Builder, bucket: &str) -> Result<Bucket, BlobError> {
+    let unusable = |why: String| BlobError::Unavailable(format!("blobs.public_endpoint: {why}"));
+    let known = |key| builder.get_config_value(&key);
+    let region = known(AmazonS3ConfigKey::Region).or_else(|| known(AmazonS3ConfigKey::DefaultRegion));
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    let given = Some(settings.public_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    let endpoint = given
+        .or_else(|| known(AmazonS3ConfigKey::S3Endpoint))
+        .or_else(|| known(AmazonS3ConfigKey::Endpoint))
+        .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+    let endpoint = http_client::Url::parse(&endpoint).map_err(|error| unusable(error.to_string()))?;
+    let style = if settings.path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
+    Bucket::new(endpoint, style, bucket.to_owned(), region).map_err(|error| unusable(error.to_string()))
 }
 
 /// One page of ListMultipartUploads.
@@ -107,6 +127,11 @@ struct Unfinished {
 }
 
 impl S3 {
+    /// The key in the bucket.
+    pub(super) fn full(&self, path: &Path) -> Path {
+        self.prefix.parts().chain(path.parts()).collect()
+    }
+
     /// The first page of uploads in parts that are under way.
     pub(super) async fn unfinished(&self) -> Result<Page, BlobError> {
         self.page(&Page::default()).await

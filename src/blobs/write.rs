@@ -41,7 +41,17 @@ impl Blobs {
     where
         R: AsyncRead + Send,
     {
-        let stream = ReaderStream::with_capacity(source, READ_BYTES);
+        self.put_exactly(key, ReaderStream::with_capacity(source, READ_BYTES), expected).await
+    }
+
+    /// The same from a stream.
+    ///
+    /// # Errors
+    /// As [`Self::put_file`].
+    pub async fn put_exactly<S>(&self, key: &Key, stream: S, expected: &Written) -> Result<(), BlobError>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send,
+    {
         match self.put(key, stream, expected.size_bytes, Some(expected)).await {
             Err(BlobError::TooLong { limit }) => Err(BlobError::Mismatch(format!("more than {limit} bytes"))),
             put => put.map(drop),

@@ -22,6 +22,7 @@ mod range;
 mod routes;
 mod server;
 mod shapes;
+mod signing;
 mod upload;
 
 pub use observe::describe_metrics;
@@ -29,6 +30,7 @@ pub use problem::Problem;
 pub use routes::{openapi, router};
 pub use server::serve;
 pub use shapes::{File, Image, Item, Job};
+pub use signing::UrlSigner;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +64,8 @@ pub struct Ports {
     pub control: Arc<dyn Control>,
     /// Settings.
     pub config: Arc<Config>,
+    /// Signs paths for announced uploads.
+    pub signer: Arc<UrlSigner>,
     /// Renders what the recorder has counted.
     pub metrics: PrometheusHandle,
 }

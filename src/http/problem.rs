@@ -52,6 +52,18 @@ pub enum Kind {
     RangeNotSatisfiable,
     /// More slots than a node may have.
     TooManySlots,
+    /// The signature of a URL does not stand for the request.
+    UrlNotValid,
+    /// The URL has expired.
+    UrlExpired,
+    /// The bytes of an announced upload are not there yet.
+    NotUploaded,
+    /// The bytes of an announced upload are there already.
+    AlreadyUploaded,
+    /// The bytes are not those that were announced.
+    UploadDiffers,
+    /// Enough uploads are announced.
+    TooManyUploads,
     /// Request line and headers are too long.
     HeadersTooLarge,
     /// A fault of ours.
@@ -111,6 +123,12 @@ impl Kind {
             Self::RangeNotSatisfiable => {
                 (S::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "The range lies outside the file")
             }
+            Self::UrlNotValid => (S::FORBIDDEN, "url_not_valid", "The URL does not allow this"),
+            Self::UrlExpired => (S::FORBIDDEN, "url_expired", "The URL has expired"),
+            Self::NotUploaded => (S::CONFLICT, "not_uploaded", "The bytes are not there yet"),
+            Self::AlreadyUploaded => (S::PRECONDITION_FAILED, "already_uploaded", "The bytes are there already"),
+            Self::UploadDiffers => (S::UNPROCESSABLE_ENTITY, "upload_differs", "The bytes are not those announced"),
+            Self::TooManyUploads => (S::SERVICE_UNAVAILABLE, "too_many_uploads", "Too many uploads are under way"),
             Self::TooManySlots => (S::UNPROCESSABLE_ENTITY, "too_many_slots", "A node cannot have that many slots"),
             Self::HeadersTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too long")
@@ -235,6 +253,13 @@ impl Problem {
             .figures(format!("{} jobs", full.limit), format!("{} jobs", full.measured))
             .remedy("Send it again after the time in Retry-After.")
             .retry_after(retry_after_s)
+    }
+
+    /// An announced upload whose bytes are others.
+    #[must_use]
+    pub fn upload_differs(how: impl std::fmt::Display) -> Self {
+        Self::new(Kind::UploadDiffers, format!("What was put is not what was announced: {how}"))
+            .remedy("Put the announced bytes, or announce the upload again.")
     }
 
     /// More bytes than one body may have.

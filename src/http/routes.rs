@@ -44,6 +44,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     ),
     tags(
         (name = "images", description = "Uploads and their files"),
+        (name = "uploads", description = "Bytes that go past the server, or to a signed path of it"),
         (name = "jobs", description = "What is being made of them"),
         (name = "events", description = "Server-sent events"),
         (name = "presets", description = "What can be asked for"),
@@ -56,6 +57,9 @@ struct Description;
 fn api() -> OpenApiRouter<AppState> {
     let v1 = OpenApiRouter::new()
         .routes(routes!(images::list, upload::create))
+        .routes(routes!(upload::announce::announce))
+        .routes(routes!(upload::content::put))
+        .routes(routes!(upload::complete::complete))
         .routes(routes!(images::show, images::delete))
         .routes(routes!(images::process_again))
         .routes(routes!(files::show))

@@ -44,6 +44,10 @@ id!(
     ImageId
 );
 id!(
+    /// An upload that was announced, whose bytes are on the way.
+    UploadId
+);
+id!(
     /// One durable request to process an image.
     JobId
 );

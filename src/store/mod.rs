@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use crate::job::{Crash, ImageId, JobError, JobId, Lane, OwnerId, State};
+use crate::job::{Crash, ImageId, JobError, JobId, Lane, OwnerId, State, UploadId};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -46,6 +46,19 @@ pub trait Ledger: Send + Sync + 'static {
     async fn recall(&self, owner: OwnerId, key: &str) -> LedgerResult<Option<Recalled>>;
     /// A further job on an image that is there; `None` when it is not.
     async fn process_again(&self, job: NewJob, limits: QueueLimits) -> LedgerResult<Option<Admission>>;
+
+    // Announced uploads.
+
+    /// Writes what was announced, unless there were more than `limit` of all owners then.
+    async fn announce(&self, uploads: Vec<AnnouncedUpload>, limit: u64) -> LedgerResult<Announced>;
+    /// One of them, until it is forgotten.
+    async fn announced(&self, owner: OwnerId, id: UploadId) -> LedgerResult<Option<AnnouncedUpload>>;
+    /// Whether there is such an upload, whoever's.
+    async fn upload_known(&self, id: UploadId) -> LedgerResult<bool>;
+    /// Those that expired before this time, at most `limit`, the oldest first.
+    async fn expired_uploads(&self, before_ms: i64, limit: u32) -> LedgerResult<Vec<UploadId>>;
+    /// Drops these rows.
+    async fn forget_uploads(&self, ids: &[UploadId]) -> LedgerResult<()>;
 
     // Relay.
 

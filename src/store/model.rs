@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{ImageId, JobError, JobId, Lane, OwnerId, State};
+use crate::job::{ImageId, JobError, JobId, Lane, OwnerId, State, UploadId};
+use crate::pipeline::spec::Overrides;
 
 pub use crate::scheduling::fair::Waiting;
 
@@ -80,6 +81,45 @@ pub struct QueueFull {
     pub limit: u64,
     /// Unfinished jobs at the time.
     pub measured: u64,
+}
+
+/// An upload that was announced: its bytes go past this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnouncedUpload {
+    /// Chosen by the caller, since the object's key holds it.
+    pub id: UploadId,
+    /// Whose.
+    pub owner: OwnerId,
+    /// Sanitised.
+    pub filename: String,
+    /// What the bytes must be.
+    pub content_type: String,
+    /// Exact length, bytes.
+    pub size_bytes: u64,
+    /// Hex.
+    pub sha256: String,
+    /// As asked.
+    pub preset: String,
+    /// As asked.
+    pub set: Overrides,
+    /// As asked.
+    pub lane: Option<Lane>,
+    /// From then on no PUT may begin.
+    pub expires_at_ms: i64,
+}
+
+/// What became of an announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Committed.
+    Created,
+    /// There are enough; nothing was written.
+    TooMany {
+        /// Announced and not yet swept.
+        measured: u64,
+        /// When the first of them expires.
+        room_at_ms: i64,
+    },
 }
 
 /// An upload whose bytes are durable.

@@ -136,6 +136,7 @@ impl Server {
             presets: Arc::new(Presets::builtin().unwrap()),
             control: actors.clone(),
             config: Arc::new(config),
+            signer: Arc::new(inkpool::http::UrlSigner::new(&[7; 32])),
             metrics: metrics_handle(),
         };
         let shutdown = CancellationToken::new();

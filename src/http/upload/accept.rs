@@ -76,7 +76,7 @@ impl Upload {
     }
 
     /// The earlier answer with its images and jobs as they are now.
-    async fn replay(&self, earlier: Recalled, fingerprint: Option<&str>) -> Result<Answered, Problem> {
+    pub async fn replay(&self, earlier: Recalled, fingerprint: Option<&str>) -> Result<Answered, Problem> {
         if Some(earlier.fingerprint.as_str()) != fingerprint {
             return Err(Problem::new(
                 Kind::IdempotencyKeyReused,

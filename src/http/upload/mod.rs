@@ -1,7 +1,10 @@
 //! `POST /images`: bytes to the object store first, then image, job and outbox row in one transaction, then 202.
 
 mod accept;
+pub mod announce;
 mod asked;
+pub mod complete;
+pub mod content;
 mod receive;
 
 use std::sync::Arc;
@@ -113,6 +116,11 @@ impl Upload {
             Ok(received) => self.accept(received).await,
             Err(problem) => Err(problem),
         };
+        self.settle(answered).await
+    }
+
+    /// Gives the answer, and removes what was stored for it where no row came to own it.
+    async fn settle(&self, answered: Result<accept::Answered, Problem>) -> Result<Items, Problem> {
         let is_kept = answered.as_ref().is_ok_and(|answered| answered.is_new);
         if !is_kept {
             self.discard().await;

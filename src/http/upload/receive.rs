@@ -95,7 +95,7 @@ impl Upload {
     }
 
     /// Recognises the first bytes, puts all of them, then reads the header. What is refused is removed.
-    async fn store<S, E, F>(&mut self, filename: &str, mut body: S, fault: F) -> Result<NewImage, Problem>
+    pub async fn store<S, E, F>(&mut self, filename: &str, mut body: S, fault: F) -> Result<NewImage, Problem>
     where
         F: Fn(E) -> Problem + Send + Sync,
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin,

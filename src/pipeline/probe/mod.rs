@@ -32,6 +32,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 7] = [Self::Jpeg, Self::Png, Self::Webp, Self::Tiff, Self::Bmp, Self::Gif, Self::Pnm];
+
     /// Media type.
     #[must_use]
     pub const fn content_type(self) -> &'static str {

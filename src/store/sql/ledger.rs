@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::progress::Progress;
 use super::query::{Readers, query};
 use super::writer::Writer;
-use super::{accept, events, housekeeping, owners, relay, running};
-use crate::job::{Event, ImageId, JobId, Lane, OwnerId, State};
+use super::{accept, events, housekeeping, owners, relay, running, uploads};
+use crate::job::{Event, ImageId, JobId, Lane, OwnerId, State, UploadId};
 use crate::store::*;
 
 /// Events a watcher may lag behind; one that lags further reads them from the table.
@@ -52,6 +52,40 @@ impl Ledger for SqlLedger {
 
     async fn process_again(&self, job: NewJob, limits: QueueLimits) -> LedgerResult<Option<Admission>> {
         self.writer.run(move |tx| Box::pin(accept::process_again(tx, job, limits))).await
+    }
+
+    async fn announce(&self, mut announced: Vec<AnnouncedUpload>, limit: u64) -> LedgerResult<Announced> {
+        for upload in &mut announced {
+            upload.expires_at_ms = self.writer.database_ms(upload.expires_at_ms);
+        }
+        let made = self.writer.run(move |tx| Box::pin(uploads::announce(tx, announced, limit))).await?;
+        Ok(match made {
+            Announced::TooMany { measured, room_at_ms } => {
+                Announced::TooMany { measured, room_at_ms: self.writer.node_ms(room_at_ms) }
+            }
+            Announced::Created => made,
+        })
+    }
+
+    async fn announced(&self, owner: OwnerId, id: UploadId) -> LedgerResult<Option<AnnouncedUpload>> {
+        let mut found = uploads::announced(&self.readers, owner, id).await?;
+        if let Some(upload) = &mut found {
+            upload.expires_at_ms = self.writer.node_ms(upload.expires_at_ms);
+        }
+        Ok(found)
+    }
+
+    async fn upload_known(&self, id: UploadId) -> LedgerResult<bool> {
+        uploads::known(&self.readers, id).await
+    }
+
+    async fn expired_uploads(&self, before_ms: i64, limit: u32) -> LedgerResult<Vec<UploadId>> {
+        uploads::expired(&self.readers, self.writer.database_ms(before_ms), limit).await
+    }
+
+    async fn forget_uploads(&self, ids: &[UploadId]) -> LedgerResult<()> {
+        let ids = ids.to_vec();
+        self.writer.run(move |tx| Box::pin(async move { uploads::forget(tx, &ids).await })).await
     }
 
     async fn waiting(&self, now_ms: i64, per_owner: u32, owners_max: u32) -> LedgerResult<Vec<Waiting>> {

@@ -13,6 +13,7 @@ pub(in crate::store) mod query;
 pub(in crate::store) mod relay;
 mod rows;
 pub(in crate::store) mod running;
+mod uploads;
 pub(in crate::store) mod writer;
 
 pub use ledger::SqlLedger;

@@ -11,6 +11,7 @@ pub(crate) mod relay;
 pub(crate) mod running;
 pub(crate) mod submissions;
 pub(crate) mod table;
+pub(crate) mod uploads;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ macro_rules! ledger_suite {
             owners: others_see_nothing, lists_by_key_set, files_of_the_last_success, cancel_answers,
                 retry_gives_a_fresh_budget, deletion_takes_everything;
             events: replay_equals_watch, only_own_and_of_one_job;
+            uploads: announced_uploads_are_the_owners, announced_uploads_are_bounded_and_expire;
             housekeeping: counts_unfinished, garbage_goes_when_removed, known_starts, prune_keeps_what_is_young,
                 typical_duration_is_a_median, closed_takes_nothing;
         }
