@@ -73,6 +73,9 @@ impl App {
         let address = listener.local_addr().context("the address of the listener")?;
         let metrics = telemetry::metrics_handle()?;
         http::describe_metrics();
+        // Before a job is claimed: one whose node has no lease is taken away.
+        let lease = Duration::from_secs(config.nodes.lease_s);
+        deps.ledger.enlist(&deps.node, deps.process, lease).await.context("the lease of this node")?;
         let node = Node::start(&deps).await.context("the actors did not start")?;
         let shutdown = CancellationToken::new();
         let control: Arc<dyn Control> = Arc::new(NodeControl(deps.clone()));
@@ -178,7 +181,8 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
     let shared = Arc::new(Shared::new(&node, runtime.name(), config.slots_count()));
     let (progress, _) = broadcast::channel(PROGRESS_BUFFER);
     let links = Arc::new(Links::default());
-    Ok(Deps { config: config.clone(), node, ledger, bus, blobs, runtime, links, shared, progress })
+    let process = uuid::Uuid::new_v4();
+    Ok(Deps { config: config.clone(), node, process, ledger, bus, blobs, runtime, links, shared, progress })
 }
 
 async fn open_ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {

@@ -1,7 +1,7 @@
 //! What the HTTP layer may ask of the actors, as a port: neither imports the other.
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
@@ -25,7 +25,7 @@ pub struct Progress {
 }
 
 /// One slot, as administrators see it.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SlotView {
     /// Index on its node.
     pub slot: u32,
@@ -42,7 +42,7 @@ pub struct SlotView {
 }
 
 /// One node.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Stable name.
     pub id: String,

@@ -44,6 +44,7 @@ pub struct Config {
     pub slots: Slots,
     pub actors: Actors,
     pub janitor: Janitor,
+    pub nodes: Nodes,
     pub store: Store,
     pub blobs: Blobs,
     pub uploads: Uploads,
@@ -154,6 +155,10 @@ section!(
     Janitor { every_s: u64, orphan_after_s: u64, batch: u32 }
 );
 section!(
+    /// `[nodes]`
+    Nodes { lease_s: u64, renew_every_s: u64, fence_s: u64, rescue_every_s: u64 }
+);
+section!(
     /// `[store]`
     Store {
         url: String,
@@ -197,6 +202,28 @@ section!(
     /// `[log]`
     Log { filter: String, format: LogFormat }
 );
+
+/// Key, value, whether it is as it should be, and what that is.
+type Rule = (&'static str, u64, bool, &'static str);
+
+impl Nodes {
+    fn rules(&self) -> [Rule; 2] {
+        [
+            (
+                "nodes.renew_every_s",
+                self.renew_every_s,
+                self.renew_every_s >= 1 && self.renew_every_s * 2 <= self.fence_s,
+                "at least 1 and at most half of nodes.fence_s",
+            ),
+            (
+                "nodes.fence_s",
+                self.fence_s,
+                self.fence_s < self.lease_s,
+                "less than nodes.lease_s: a node stops its jobs before others start them",
+            ),
+        ]
+    }
+}
 
 /// Who may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,7 +297,7 @@ impl Config {
     /// # Errors
     /// The first key that breaks a rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules: [(&'static str, u64, bool, &'static str); 16] = [
+        let rules: [Rule; 16] = [
             ("http.body_bytes_max", self.http.body_bytes_max, self.http.body_bytes_max > 0, "at least 1"),
             (
                 "http.header_bytes_max",
@@ -328,7 +355,7 @@ impl Config {
             ),
             ("store.events_poll_ms", self.store.events_poll_ms, self.store.events_poll_ms >= 10, "at least 10"),
         ];
-        match rules.into_iter().find(|rule| !rule.2) {
+        match rules.into_iter().chain(self.nodes.rules()).find(|rule| !rule.2) {
             Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
             None => Ok(()),
         }

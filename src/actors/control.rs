@@ -10,12 +10,37 @@ use super::{Deps, relay, slot_supervisor};
 use crate::bus::Depth;
 use crate::cluster::{Control, ControlError, NodeView, Progress, Readiness};
 use crate::job::{JobId, Lane};
+use crate::store::{LedgerError, NodeWish};
 
 /// Bound on the answer of an actor.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The actors of this node.
 pub struct NodeControl(pub Arc<Deps>);
+
+impl NodeControl {
+    /// The other node makes the change with its next renewal.
+    async fn change_other(
+        &self,
+        id: &str,
+        slots: Option<u32>,
+        draining: Option<bool>,
+    ) -> Result<NodeView, ControlError> {
+        let limit = self.0.config.slots.count_max;
+        if slots.is_some_and(|slots| slots > limit) {
+            return Err(ControlError::TooManySlots { limit });
+        }
+        let unavailable = |error: LedgerError| ControlError::Unavailable(error.to_string());
+        let known = self.nodes().await?.into_iter().find(|node| node.id == id);
+        let mut view = known.ok_or(ControlError::NoSuchNode)?;
+        if !self.0.ledger.wish(id, NodeWish { slots, draining }).await.map_err(unavailable)? {
+            return Err(ControlError::NoSuchNode);
+        }
+        view.slots_count = slots.unwrap_or(view.slots_count);
+        view.draining = draining.unwrap_or(view.draining);
+        Ok(view)
+    }
+}
 
 #[async_trait]
 impl Control for NodeControl {
@@ -28,7 +53,14 @@ impl Control for NodeControl {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, ControlError> {
-        Ok(vec![self.0.shared.view()])
+        let own = self.0.shared.view();
+        let rows = self.0.ledger.nodes().await.map_err(|error| ControlError::Unavailable(error.to_string()))?;
+        // A view of another version of the program that cannot be read is left out.
+        let others = rows.into_iter().filter(|row| row.name != own.id);
+        let mut nodes: Vec<NodeView> = others.filter_map(|row| serde_json::from_value(row.view).ok()).collect();
+        nodes.push(own);
+        nodes.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(nodes)
     }
 
     async fn change_node(
@@ -38,7 +70,7 @@ impl Control for NodeControl {
         draining: Option<bool>,
     ) -> Result<NodeView, ControlError> {
         if id != self.0.node {
-            return Err(ControlError::NoSuchNode);
+            return self.change_other(id, slots, draining).await;
         }
         let (ask, answer) = oneshot::channel();
         let away = || ControlError::Unavailable("its slots are being started again".to_owned());

@@ -6,6 +6,7 @@ pub mod effect;
 pub mod intake;
 pub mod janitor;
 pub mod links;
+pub mod membership;
 pub mod node;
 pub mod relay;
 pub mod scheduler;
@@ -32,6 +33,8 @@ pub struct Deps {
     pub config: Arc<Config>,
     /// Stable name of the node.
     pub node: String,
+    /// Fresh at every start of the program.
+    pub process: uuid::Uuid,
     /// What is true.
     pub ledger: Arc<dyn Ledger>,
     /// What distributes.

@@ -53,6 +53,8 @@ pub enum Msg {
     StopJob(JobId),
     /// The object store went out of reach, or came back.
     StoreChanged,
+    /// The node has no lease any more, or has one again: others start its jobs.
+    Fence(bool),
 }
 
 struct Child {
@@ -70,6 +72,7 @@ pub struct State {
     wanted: u32,
     open: bool,
     draining: bool,
+    fenced: bool,
     slots: BTreeMap<u32, Child>,
     next_generation: u64,
     drained: Option<oneshot::Sender<()>>,
@@ -96,6 +99,7 @@ impl Actor for SlotSupervisor {
             deps,
             incarnation: uuid::Uuid::now_v7().to_string(),
             open: false,
+            fenced: false,
             slots: BTreeMap::new(),
             next_generation: 0,
             drained: None,
@@ -145,6 +149,14 @@ impl Actor for SlotSupervisor {
             }
             Msg::StopJob(job) => state.tell_all(|| slot::Msg::StopJob(job)),
             Msg::StoreChanged => {
+                state.show();
+                state.announce();
+            }
+            Msg::Fence(fenced) => {
+                state.fenced = fenced;
+                if fenced {
+                    state.tell_all(|| slot::Msg::HandBack);
+                }
                 state.show();
                 state.announce();
             }
@@ -349,7 +361,7 @@ impl State {
 
     fn taking(&self) -> bool {
         let has_slots = self.out_of_use() * 2 <= self.slots.len();
-        self.open && !self.draining && has_slots && self.deps.blobs.outage().is_none()
+        self.open && !self.draining && !self.fenced && has_slots && self.deps.blobs.outage().is_none()
     }
 
     fn announce(&self) {
@@ -368,6 +380,9 @@ impl State {
         }
         if self.draining {
             reasons.push("the node drains".to_owned());
+        }
+        if self.fenced {
+            reasons.push("the node could not renew its lease".to_owned());
         }
         let (out, all) = (self.out_of_use(), self.slots.len());
         if out * 2 > all {

@@ -104,7 +104,7 @@ pub enum Lost {
 }
 
 /// What is in force around the workers of this node, for `/readyz` and the page.
-#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct RuntimeReport {
     /// `process` or `docker`.
     pub runtime: String,

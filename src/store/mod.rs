@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 use crate::job::{Crash, ImageId, JobError, JobId, Lane, OwnerId, State, UploadId};
 
@@ -126,6 +127,26 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> LedgerResult<Vec<EventRow>>;
     /// Events as they are committed. A receiver that lags reads [`Ledger::events_after`] instead.
     fn watch(&self) -> broadcast::Receiver<EventRow>;
+
+    // Nodes.
+
+    /// Gives a node's name to this process, whoever had it before, with a lease from now on. `process` is fresh at every
+    /// start of the program.
+    async fn enlist(&self, name: &str, process: Uuid, lease: Duration) -> LedgerResult<()>;
+    /// Renews the lease and writes what the node shows of itself. Gives what another node wishes this one to change, once.
+    async fn renew(&self, name: &str, process: Uuid, view: serde_json::Value, lease: Duration)
+    -> LedgerResult<Renewal>;
+    /// Gives the lease back.
+    async fn leave(&self, name: &str, process: Uuid) -> LedgerResult<()>;
+    /// Asks a node to change with its next renewal; false when there is no such node with a lease.
+    async fn wish(&self, name: &str, wish: NodeWish) -> LedgerResult<bool>;
+    /// Nodes with a lease, by name.
+    async fn nodes(&self) -> LedgerResult<Vec<NodeRow>>;
+    /// Jobs of nodes without a lease: what runs is lost without blame, and with `released` what they had released goes back
+    /// to `queued`. Bounded; what is left is taken by the next call.
+    async fn rescue(&self, released: bool) -> LedgerResult<Vec<(JobId, State)>>;
+    /// Jobs that a node runs and whose owner asked to stop them, perhaps through another node.
+    async fn asked_to_stop(&self, node: &str) -> LedgerResult<Vec<JobId>>;
 
     // Housekeeping.
 

@@ -384,6 +384,33 @@ pub enum GarbageTarget {
     Outputs(JobId),
 }
 
+/// What became of a renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease runs on; with what another node asked for.
+    Renewed(Option<NodeWish>),
+    /// Another process goes by the name now.
+    NameTaken,
+}
+
+/// What a node is asked to change; what is `None` stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeWish {
+    /// Slots.
+    pub slots: Option<u32>,
+    /// Whether it takes no new jobs.
+    pub draining: Option<bool>,
+}
+
+/// A node that has a lease.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRow {
+    /// Stable name.
+    pub name: String,
+    /// What it last showed of itself; null before the first renewal.
+    pub view: serde_json::Value,
+}
+
 /// What one job looks like to its owner: the `job` object of the API, kept here because events carry it as well.
 #[must_use]
 pub fn job_object(job: &JobRow) -> serde_json::Value {

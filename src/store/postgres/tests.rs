@@ -67,7 +67,7 @@ impl Database {
 
     async fn make(how: &str) -> Self {
         let server = server();
-        let name = format!("inkpool_test_{}", uuid::Uuid::new_v4().simple());
+        let name = format!("inkpool_test_{}", Uuid::new_v4().simple());
         on_server(&server, format!("CREATE DATABASE {name} {how}")).await;
         let url = server.clone().database(&name).to_url_lossy().to_string();
         Self { server, name, url }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::progress::Progress;
 use super::query::{Readers, query};
+use super::rows::now_ms;
 use super::writer::Writer;
-use super::{accept, events, housekeeping, owners, relay, running, uploads};
+use super::{accept, events, housekeeping, nodes, owners, relay, running, uploads};
 use crate::job::{Event, ImageId, JobId, Lane, OwnerId, State, UploadId};
 use crate::store::*;
 
@@ -201,6 +203,45 @@ impl Ledger for SqlLedger {
 
     fn watch(&self) -> broadcast::Receiver<EventRow> {
         self.events.subscribe()
+    }
+
+    async fn enlist(&self, name: &str, process: Uuid, lease: Duration) -> LedgerResult<()> {
+        let name = name.to_owned();
+        self.writer.run(move |tx| Box::pin(async move { nodes::enlist(tx, &name, process, lease).await })).await
+    }
+
+    async fn renew(
+        &self,
+        name: &str,
+        process: Uuid,
+        view: serde_json::Value,
+        lease: Duration,
+    ) -> LedgerResult<Renewal> {
+        let name = name.to_owned();
+        self.writer.run(move |tx| Box::pin(async move { nodes::renew(tx, &name, process, &view, lease).await })).await
+    }
+
+    async fn leave(&self, name: &str, process: Uuid) -> LedgerResult<()> {
+        let name = name.to_owned();
+        self.writer.run(move |tx| Box::pin(async move { nodes::leave(tx, &name, process).await })).await
+    }
+
+    async fn wish(&self, name: &str, wish: NodeWish) -> LedgerResult<bool> {
+        let name = name.to_owned();
+        self.writer.run(move |tx| Box::pin(async move { nodes::wish(tx, &name, wish).await })).await
+    }
+
+    async fn nodes(&self) -> LedgerResult<Vec<NodeRow>> {
+        nodes::nodes(&self.readers, self.writer.database_ms(now_ms())).await
+    }
+
+    async fn asked_to_stop(&self, node: &str) -> LedgerResult<Vec<JobId>> {
+        let ids = query(nodes::ASKED_TO_STOP).bind(node).scalars(&self.readers).await?;
+        Ok(ids.into_iter().map(JobId).collect())
+    }
+
+    async fn rescue(&self, released: bool) -> LedgerResult<Vec<(JobId, State)>> {
+        self.writer.run(move |tx| Box::pin(nodes::rescue(tx, released))).await
     }
 
     async fn counts(&self) -> LedgerResult<BTreeMap<(Lane, State), u64>> {

@@ -7,6 +7,7 @@ pub(in crate::store) mod housekeeping;
 mod ledger;
 pub(in crate::store) mod migrate;
 pub(in crate::store) mod moves;
+pub(in crate::store) mod nodes;
 pub(in crate::store) mod owners;
 mod progress;
 pub(in crate::store) mod query;

@@ -155,20 +155,22 @@ pub(in crate::store) async fn recover(tx: &mut Tx, node: &str, incarnation: &str
     let lost: Vec<Uuid> = query(LOST).bind(node).bind(incarnation).scalars(&mut tx.conn).await?;
     let mut moved = Vec::with_capacity(lost.len());
     for id in lost {
-        let Some(before) = load(tx, JobId(id)).await? else { continue };
-        let (now_ms, start) = (tx.now_ms, before.starts);
-        let event =
-            if before.cancel_requested { Event::CancelRunning { start } } else { Event::Lose { start, crash: false } };
-        let end = shift(tx, &before, event, |job| {
-            let detail = format!("the node {node} stopped while it worked on this job");
-            blame(job, JobError::new("node_lost", detail, None, true));
-            job.run_at_ms = now_ms;
-        });
-        if let Ok(job) = end.await? {
-            moved.push((job.id, job.state));
-        }
+        moved.extend(lose(tx, JobId(id), format!("the node {node} stopped while it worked on this job")).await?);
     }
     Ok(moved)
+}
+
+/// A running job that nobody works on any more, without blame for it; `None` when it has moved on.
+pub(in crate::store) async fn lose(tx: &mut Tx, id: JobId, why: String) -> LedgerResult<Option<(JobId, State)>> {
+    let Some(before) = load(tx, id).await? else { return Ok(None) };
+    let (now_ms, start) = (tx.now_ms, before.starts);
+    let event =
+        if before.cancel_requested { Event::CancelRunning { start } } else { Event::Lose { start, crash: false } };
+    let end = shift(tx, &before, event, |job| {
+        blame(job, JobError::new("node_lost", why, None, true));
+        job.run_at_ms = now_ms;
+    });
+    Ok(end.await?.ok().map(|job| (job.id, job.state)))
 }
 
 /// See [`crate::store::Ledger::held`].

@@ -9,7 +9,7 @@ use sqlx::{Row, SqliteConnection, SqlitePool};
 use super::*;
 use crate::job::OwnerId;
 use crate::store::sql::writer::Tx;
-use crate::store::sql::{accept, events, housekeeping, moves, owners, relay, running};
+use crate::store::sql::{accept, events, housekeeping, moves, nodes, owners, relay, running};
 use crate::store::suite::{self, Fresh, limits};
 
 mod conformance {
@@ -240,6 +240,7 @@ async fn no_question_scans_a_table() {
     questions.extend([accept::RECALL, accept::UNFINISHED_OF_OWNER, relay::WAITING.sqlite, relay::NEXT_DUE]);
     questions.extend([running::HELD, running::LOST, events::OF_OWNER, events::OF_JOB, relay::RELEASED]);
     questions.extend([housekeeping::DURATIONS, housekeeping::START_KNOWN]);
+    questions.extend([nodes::RUNNING.sqlite, nodes::RELEASED.sqlite, nodes::ASKED_TO_STOP]);
     // Results that are bounded, and indices that hold nothing but what is asked for.
     let bounded = ["CONSTANT ROW", "owners", "heads", "chosen", "page"];
     let partial = ["jobs_running", "jobs_released", "jobs_succeeded"];

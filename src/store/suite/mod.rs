@@ -51,7 +51,8 @@ macro_rules! ledger_suite {
         }
         mod nodes {
             $crate::store::suite::ledger_suite! { @nodes $open;
-                every_job_is_claimed_once, a_key_raced_for_is_won_once, what_is_deleted_gets_no_job;
+                every_job_is_claimed_once, a_key_raced_for_is_won_once, what_is_deleted_gets_no_job, leases_are_renewed_and_run_out,
+                    a_wish_is_heard_once, jobs_of_lost_nodes_are_rescued, a_cancel_reaches_the_node_that_works;
             }
         }
     };
