@@ -19,8 +19,10 @@ use crate::bus::embedded::EmbeddedBus;
 use crate::bus::{BusSettings, JobBus};
 use crate::cluster::Control;
 use crate::config::{AuthMode, Config, Runtime};
-use crate::containers::SlotRuntime;
+use crate::containers::docker::{self, DockerRuntime, DockerSettings};
+use crate::containers::memory::MemoryBudget;
 use crate::containers::process::{ProcessRuntime, ProcessSettings};
+use crate::containers::{SlotId, SlotRuntime, StartOrder};
 use crate::pipeline::engine::locate;
 use crate::pipeline::spec::Presets;
 use crate::store::lock::{DataDir, DataLock};
@@ -67,6 +69,7 @@ impl App {
         let lock = DataDir::lock(data)?;
         let deps = Arc::new(dependencies(&config, program).await?);
         clean_up(&deps).await?;
+        check_runtime(&deps).await?;
         let listener = TcpListener::bind(&config.http.listen)
             .await
             .with_context(|| format!("cannot listen on http.listen = {}", config.http.listen))?;
@@ -155,9 +158,6 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
     if config.bus.url != "embedded" {
         bail!(not_built("bus.url", &config.bus.url));
     }
-    if config.slots.runtime == Runtime::Docker {
-        bail!(not_built("slots.runtime", "docker"));
-    }
     let data = &config.data;
     let ledger = open_ledger(config).await.context("the ledger")?;
     let blobs = Blobs::connect(&config.blobs, &config.aws, &data.join("objects")).context("the object store")?;
@@ -168,21 +168,65 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
         messages_max: config.bus.lane_messages_max,
     }));
     let node = node_name(data)?;
-    let located = locate::find(&config.models.directory, &config.models.onnxruntime)?;
-    let settings = ProcessSettings {
-        program,
-        network: true,
-        slots: data.join("slots").join(&node),
-        model: located.model,
-        model_sha256: located.model_sha256,
-        onnxruntime: located.onnxruntime,
-    };
-    let runtime: Arc<dyn SlotRuntime> = Arc::new(ProcessRuntime::new(settings)?);
+    let runtime = slot_runtime(config, &node, program).await?;
     let shared = Arc::new(Shared::new(&node, runtime.name(), config.slots_count()));
     let (progress, _) = broadcast::channel(PROGRESS_BUFFER);
     let links = Arc::new(Links::default());
     let process = uuid::Uuid::new_v4();
-    Ok(Deps { config: config.clone(), node, process, ledger, bus, blobs, runtime, links, shared, progress })
+    let memory = MemoryBudget::of(config.slots.memory_total_bytes_max);
+    Ok(Deps { config: config.clone(), node, process, ledger, bus, blobs, memory, runtime, links, shared, progress })
+}
+
+async fn slot_runtime(config: &Config, node: &str, program: PathBuf) -> anyhow::Result<Arc<dyn SlotRuntime>> {
+    let located = locate::find(&config.models.directory, &config.models.onnxruntime)?;
+    let slots = config.slots_directory().join(node);
+    let docker = &config.slots.docker;
+    let runtime: Arc<dyn SlotRuntime> = match config.slots.runtime {
+        Runtime::Process => Arc::new(ProcessRuntime::new(ProcessSettings {
+            program,
+            network: true,
+            slots,
+            model: located.model,
+            model_sha256: located.model_sha256,
+            onnxruntime: located.onnxruntime,
+        })?),
+        Runtime::Docker => Arc::new(
+            DockerRuntime::connect(DockerSettings {
+                host: docker.host.clone(),
+                image: docker.image.clone(),
+                cluster: docker.cluster.clone(),
+                node: node.to_owned(),
+                runtime: docker.runtime.clone(),
+                slots,
+                user: docker::user(),
+                cpus: docker.cpus,
+                pids_max: docker.pids_max,
+                tmpfs_bytes_max: docker.tmpfs_bytes_max,
+                parallel_max: docker.parallel_max,
+                call_timeout: Duration::from_secs(docker.call_timeout_s),
+                list_every: Duration::from_secs(docker.list_every_s),
+                model_sha256: located.model_sha256,
+                network: true,
+            })
+            .await
+            .with_context(|| format!("slots.docker.host = {:?}", docker.host))?,
+        ),
+    };
+    Ok(runtime)
+}
+
+/// Shows that workers can be started, before anything is accepted for them.
+async fn check_runtime(deps: &Deps) -> anyhow::Result<()> {
+    let slots = &deps.config.slots;
+    let order = StartOrder {
+        id: SlotId { slot: 0, generation: 0 },
+        directory: PathBuf::new(),
+        start_timeout: Duration::from_secs(slots.start_timeout_s),
+        memory_bytes_max: slots.memory_bytes_max,
+        open_files_max: slots.open_files_max,
+        file_bytes_max: slots.memory_bytes_max,
+    };
+    deps.runtime.check(order).await.context("no worker can be started")
 }
 
 async fn open_ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {

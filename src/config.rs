@@ -135,6 +135,7 @@ section!(
         count_max: u32,
         start_timeout_s: u64,
         memory_bytes_max: u64,
+        memory_total_bytes_max: u64,
         open_files_max: u64,
         recycle_after_jobs: u32,
         recycle_after_s: u64,
@@ -144,6 +145,23 @@ section!(
         restart_backoff_min_ms: u64,
         restart_backoff_max_ms: u64,
         drain_s: u64,
+        docker: Docker,
+    }
+);
+section!(
+    /// `[slots.docker]`
+    Docker {
+        host: String,
+        image: String,
+        cluster: String,
+        host_directory: String,
+        runtime: String,
+        cpus: f64,
+        pids_max: u32,
+        tmpfs_bytes_max: u64,
+        parallel_max: usize,
+        call_timeout_s: u64,
+        list_every_s: u64,
     }
 );
 section!(
@@ -355,10 +373,20 @@ impl Config {
             ),
             ("store.events_poll_ms", self.store.events_poll_ms, self.store.events_poll_ms >= 10, "at least 10"),
         ];
-        match rules.into_iter().chain(self.nodes.rules()).find(|rule| !rule.2) {
+        match rules.into_iter().chain(self.nodes.rules()).chain(self.docker_rules()).find(|rule| !rule.2) {
             Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
             None => Ok(()),
         }
+    }
+
+    fn docker_rules(&self) -> [(&'static str, u64, bool, &'static str); 3] {
+        let docker = &self.slots.docker;
+        let parallel = docker.parallel_max;
+        [
+            ("slots.docker.parallel_max", parallel as u64, (1..=64).contains(&parallel), "1 to 64"),
+            ("slots.docker.call_timeout_s", docker.call_timeout_s, docker.call_timeout_s >= 1, "at least 1"),
+            ("slots.docker.list_every_s", docker.list_every_s, docker.list_every_s >= 1, "at least 1"),
+        ]
     }
 
     /// Slots to start with: as set, or one for each core.
@@ -369,6 +397,16 @@ impl Config {
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         u32::try_from(cores).unwrap_or(1).min(self.slots.count_max)
+    }
+
+    /// Where nodes of this data directory have their slot directories.
+    #[must_use]
+    pub fn slots_directory(&self) -> PathBuf {
+        let elsewhere = &self.slots.docker.host_directory;
+        if self.slots.runtime == Runtime::Docker && !elsewhere.is_empty() {
+            return PathBuf::from(elsewhere);
+        }
+        self.data.join("slots")
     }
 
     /// Deadline of one attempt at an image of `pixels` (all pages together), if known.

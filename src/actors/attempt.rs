@@ -17,7 +17,7 @@ use crate::blobs::{BlobError, Key, Prefix, Written};
 use crate::bus::Delivery;
 use crate::cluster::{Progress, SlotState};
 use crate::containers::collect::{self, Collected, OutputLimits};
-use crate::containers::session::{self, Verdict};
+use crate::containers::session::{self, Bounds, Verdict};
 use crate::containers::{Worker, slot_dir::SlotDir};
 use crate::job::{Crash, JobError, Outcome, State, retry};
 use crate::pipeline::spec::Spec;
@@ -150,7 +150,8 @@ async fn attempt(
         .map(|(width, height)| u64::from(width) * u64::from(height) * u64::from(image.pages_count.unwrap_or(1)));
     let deadline = context.deps.config.deadline(pixels);
     let mut progress = ProgressRelay::new(context.deps.clone(), job);
-    let session = session::execute(worker, run, deadline, context.stop.token.clone(), |stage, fraction| {
+    let bounds = Bounds { deadline, memory: Some(context.deps.memory.clone()) };
+    let session = session::execute(worker, run, bounds, context.stop.token.clone(), |stage, fraction| {
         progress.report(stage, fraction);
     })
     .await;
@@ -172,6 +173,7 @@ async fn attempt(
             Outcome::HandedBack("the idle worker had died before the job began".to_owned())
         }
         Verdict::Lost(crash) => Outcome::Lost(crash),
+        Verdict::Interrupted(why) => Outcome::HandedBack(why),
         Verdict::Cancelled => stopped(context),
     };
     (outcome, reusable)
@@ -194,7 +196,7 @@ async fn stage(context: &Context, job: &JobRow, image: &ImageRow) -> Result<Run,
     let path: PathBuf = context.dir.input(INPUT);
     let copied = context.deps.blobs.copy_to_file(&Key::Original(image.id), &path, &image.sha256).await;
     match copied {
-        Ok(_) => {}
+        Ok(_) => context.dir.show_input(INPUT).map_err(|error| back(&error))?,
         Err(BlobError::NotFound) => {
             let error = JobError::new("original_missing", "the uploaded bytes are no longer there", None, false);
             return Err(Outcome::Permanent(error));
@@ -210,7 +212,7 @@ async fn stage(context: &Context, job: &JobRow, image: &ImageRow) -> Result<Run,
         pixels_max: config.limits.page_pixels_max,
         side_px_max: config.limits.side_px_max,
         pages_max: config.limits.pages_max,
-        memory_bytes_max: config.slots.memory_bytes_max,
+        memory_bytes_max: config.slots.memory_bytes_max.min(context.deps.memory.total_bytes()),
     };
     let input_sha256 = image.sha256.clone();
     Ok(Run { job: job.id.to_string(), spec, input: INPUT.to_owned(), input_sha256, limits })

@@ -25,6 +25,7 @@ use crate::bus::JobBus;
 use crate::cluster::Progress;
 use crate::config::Config;
 use crate::containers::SlotRuntime;
+use crate::containers::memory::MemoryBudget;
 use crate::store::Ledger;
 
 /// What every actor of a node works with.
@@ -41,6 +42,8 @@ pub struct Deps {
     pub bus: Arc<dyn JobBus>,
     /// What holds bytes.
     pub blobs: Blobs,
+    /// What running jobs share.
+    pub memory: MemoryBudget,
     /// What runs workers.
     pub runtime: Arc<dyn SlotRuntime>,
     /// Who stands in which role.
@@ -55,6 +58,6 @@ impl Deps {
     /// Where the slots of this node have their directories.
     #[must_use]
     pub fn slots_directory(&self) -> PathBuf {
-        self.config.data.join("slots").join(&self.node)
+        self.config.slots_directory().join(&self.node)
     }
 }

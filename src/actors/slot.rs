@@ -30,6 +30,8 @@ pub enum Msg {
     Run(Box<Assignment>),
     /// A worker was started, or not.
     WorkerUp(u64, Option<Result<Box<dyn Worker>, RuntimeError>>),
+    /// The worker of that generation ended while it waited.
+    WorkerEnded(u64),
     /// The attempt reached a further step.
     Step(u64, SlotState),
     /// The attempt ended.
@@ -84,7 +86,7 @@ impl Actor for Slot {
         let _ = myself.send_message(Msg::Tick);
         Ok(State {
             machine: Machine::new(policy(&deps)),
-            dir: SlotDir::new(&deps.slots_directory(), slot),
+            dir: SlotDir::new(&deps.slots_directory(), slot).for_other_user(deps.runtime.is_other_user()),
             deps,
             slot,
             generation,
@@ -116,6 +118,11 @@ impl Actor for Slot {
                 }
             }
             Msg::WorkerUp(generation, result) => state.worker_up(&myself, generation, result),
+            Msg::WorkerEnded(generation) => {
+                if generation == state.worker_generation {
+                    state.advance(&myself, Input::WorkerEnded);
+                }
+            }
             Msg::Step(generation, step) => {
                 if generation == state.worker_generation {
                     state.advance(&myself, Input::Step(step));
@@ -215,7 +222,7 @@ impl State {
             if let Some(mut worker) = dying {
                 worker.kill().await;
             }
-            dir.prepare().map_err(|error| RuntimeError::Directory(error.to_string()))?;
+            dir.prepare()?;
             runtime.start(order).await
         };
         effect::spawn(myself.clone(), work, move |result| Msg::WorkerUp(generation, result));
@@ -233,9 +240,20 @@ impl State {
         match result {
             Some(Ok(worker)) => {
                 self.isolation = Some(worker.hello().isolation.clone());
+                if let Some(ended) = worker.ended() {
+                    let myself = myself.clone();
+                    tokio::spawn(async move {
+                        ended.cancelled().await;
+                        let _ = myself.send_message(Msg::WorkerEnded(generation));
+                    });
+                }
                 self.worker = Some(worker);
                 self.note = None;
                 self.advance(myself, Input::WorkerUp);
+            }
+            Some(Err(error @ RuntimeError::Away(_))) => {
+                self.note = Some(error.to_string());
+                self.advance(myself, Input::WorkerDelayed);
             }
             Some(Err(error)) => self.start_failed(myself, error.to_string()),
             None => self.start_failed(myself, "starting the worker panicked".to_owned()),

@@ -4,7 +4,8 @@
 //! 2. A slot actor that dies is started again after a wait; beyond its restart budget it rests for the quarantine.
 //! 3. The number of slots changes while running: new ones take the lowest free index, idle ones retire first.
 //! 4. With more than half of the slots out of use the node takes no jobs, and says so.
-//! 5. While the object store is out of reach the node takes no jobs; what runs goes on until it needs the store.
+//! 5. While the object store is out of reach, or the slot runtime cannot be used, the node takes no jobs; what runs goes on
+//!    until it needs them.
 //! 6. A drain retires every slot; what still runs at the deadline is handed back unspent.
 
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub enum Msg {
     StoreChanged,
     /// The node has no lease any more, or has one again: others start its jobs.
     Fence(bool),
+    /// The slot runtime cannot be used, or can again.
+    Obstacle(Option<String>),
 }
 
 struct Child {
@@ -77,6 +80,7 @@ pub struct State {
     next_generation: u64,
     drained: Option<oneshot::Sender<()>>,
     isolation: Option<Isolation>,
+    obstacle: Option<String>,
 }
 
 /// The actor.
@@ -91,7 +95,8 @@ impl Actor for SlotSupervisor {
         // Before anything is asked, so that no answer is lost.
         deps.links.slots.set(myself.clone());
         let _ = myself.send_message(Msg::Recover);
-        follow_store(myself, &deps);
+        follow_store(myself.clone(), &deps);
+        watch_runtime(myself, &deps);
         let previous = deps.shared.view();
         let state = State {
             wanted: previous.slots_count,
@@ -104,6 +109,7 @@ impl Actor for SlotSupervisor {
             next_generation: 0,
             drained: None,
             isolation: None,
+            obstacle: None,
         };
         state.show();
         Ok(state)
@@ -160,6 +166,11 @@ impl Actor for SlotSupervisor {
                 state.show();
                 state.announce();
             }
+            Msg::Obstacle(obstacle) => {
+                state.obstacle = obstacle;
+                state.show();
+                state.announce();
+            }
         }
         Ok(())
     }
@@ -186,6 +197,19 @@ fn follow_store(myself: ActorRef<Msg>, deps: &Deps) {
     tokio::spawn(
         async move { while outage.changed().await.is_ok() && myself.send_message(Msg::StoreChanged).is_ok() {} },
     );
+}
+
+/// Tells the actor of every change, for as long as it lives.
+fn watch_runtime(myself: ActorRef<Msg>, deps: &Deps) {
+    let mut obstacle = deps.runtime.obstacle();
+    tokio::spawn(async move {
+        loop {
+            let now = obstacle.borrow_and_update().clone();
+            if myself.send_message(Msg::Obstacle(now)).is_err() || obstacle.changed().await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 impl State {
@@ -361,7 +385,8 @@ impl State {
 
     fn taking(&self) -> bool {
         let has_slots = self.out_of_use() * 2 <= self.slots.len();
-        self.open && !self.draining && !self.fenced && has_slots && self.deps.blobs.outage().is_none()
+        let can_work = self.obstacle.is_none() && self.deps.blobs.outage().is_none();
+        self.open && !self.draining && !self.fenced && has_slots && can_work
     }
 
     fn announce(&self) {
@@ -384,6 +409,7 @@ impl State {
         if self.fenced {
             reasons.push("the node could not renew its lease".to_owned());
         }
+        reasons.extend(self.obstacle.clone());
         let (out, all) = (self.out_of_use(), self.slots.len());
         if out * 2 > all {
             reasons.push(format!("{out} of {all} slots are quarantined"));

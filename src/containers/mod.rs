@@ -1,6 +1,9 @@
 //! Slot runtimes: who starts, watches and ends the worker of a slot. A port.
 
+mod channel;
 pub mod collect;
+pub mod docker;
+pub mod memory;
 pub mod process;
 mod procfs;
 pub mod session;
@@ -12,6 +15,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::wire::{FromWorker, Hello, Isolation, ToWorker};
 
@@ -27,6 +32,9 @@ pub enum RuntimeError {
     /// Slot directories cannot be used.
     #[error("slot directory: {0}")]
     Directory(String),
+    /// What starts workers does not answer. It comes back by itself, and the slot is not to blame.
+    #[error("workers cannot be started now: {0}")]
+    Away(String),
 }
 
 /// Which slot a worker is started for.
@@ -64,6 +72,18 @@ pub trait SlotRuntime: Send + Sync + 'static {
     async fn start(&self, order: StartOrder) -> Result<Box<dyn Worker>, RuntimeError>;
     /// Removes what earlier incarnations of this node left: processes, containers. Returns how many.
     async fn sweep(&self) -> Result<u64, RuntimeError>;
+    /// Shows before the first slot that workers can be started. The order's directory is the runtime's choice.
+    async fn check(&self, _order: StartOrder) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+    /// Whether workers run as another user than the server, so that slot directories must be open to others.
+    fn is_other_user(&self) -> bool {
+        false
+    }
+    /// Why no job should be started now, as it changes.
+    fn obstacle(&self) -> watch::Receiver<Option<String>> {
+        watch::channel(None).1
+    }
 }
 
 /// One running worker. Dropping it kills it.
@@ -79,6 +99,10 @@ pub trait Worker: Send {
     fn peak_bytes(&mut self) -> Option<u64>;
     /// Kills the worker and everything it started, and reaps it.
     async fn kill(&mut self) -> Exit;
+    /// Cancelled when the worker has ended while nobody talked to it; `None` where only talking shows it.
+    fn ended(&self) -> Option<CancellationToken> {
+        None
+    }
 }
 
 /// How a worker ended.
@@ -101,6 +125,9 @@ pub enum Lost {
     /// It sent what is no message.
     #[error("the worker broke the protocol: {0}")]
     Protocol(String),
+    /// What runs the worker went away and took it along: not the job's doing.
+    #[error("{0}")]
+    Engine(String),
 }
 
 /// What is in force around the workers of this node, for `/readyz` and the page.

@@ -8,20 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
-use futures::StreamExt;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
+use super::channel::{Broken, Channel, check_hello};
 use super::procfs::{self, Identity};
 use super::spawner::Spawner;
 use super::stderr::{self, Log};
 use super::{Exit, Lost, RuntimeError, SlotRuntime, StartOrder, Worker};
-use crate::pipeline::wire::{self, FRAME_BYTES_MAX, FromWorker, Hello, Isolation, PROTOCOL, ToWorker};
+use crate::pipeline::wire::{FromWorker, Hello, Isolation, ToWorker};
 
 /// A killed process is gone within this time, unless the kernel waits for a device.
 const REAP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,21 +96,6 @@ impl ProcessRuntime {
             .kill_on_drop(true);
         command
     }
-
-    fn check(&self, message: FromWorker) -> Result<Hello, RuntimeError> {
-        let FromWorker::Hello(hello) = message else {
-            return Err(RuntimeError::Mismatch("it did not say hello first".to_owned()));
-        };
-        let expected = [
-            ("protocol", PROTOCOL.to_string(), hello.protocol.to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_owned(), hello.version.clone()),
-            ("network", self.settings.model_sha256.clone(), hello.model_sha256.clone()),
-        ];
-        match expected.into_iter().find(|(_, ours, theirs)| ours != theirs) {
-            Some((what, ours, theirs)) => Err(RuntimeError::Mismatch(format!("{what} is {theirs}, expected {ours}"))),
-            None => Ok(hello),
-        }
-    }
 }
 
 #[async_trait]
@@ -131,7 +113,7 @@ impl SlotRuntime for ProcessRuntime {
             Err(_) => Err(Lost::Protocol(format!("no hello within {} s", order.start_timeout.as_secs()))),
         };
         let hello = match first {
-            Ok(message) => self.check(message),
+            Ok(message) => check_hello(message, &self.settings.model_sha256),
             Err(lost) => Err(RuntimeError::Start(process.explain(&lost))),
         };
         match hello {
@@ -183,12 +165,10 @@ impl Worker for ProcessWorker {
     async fn send(&mut self, message: &ToWorker) -> Result<(), Lost> {
         self.process.peak_bytes = None;
         self.process.sample();
-        let frame = wire::encode(message).map_err(|error| Lost::Protocol(error.to_string()))?;
-        let input = &mut self.process.input;
-        if input.write_all(&frame).await.is_ok() && input.flush().await.is_ok() {
-            return Ok(());
+        match self.process.channel.send(message).await {
+            Ok(()) => Ok(()),
+            Err(broken) => Err(self.process.lost(broken).await),
         }
-        Err(Lost::Ended(self.process.ended().await))
     }
 
     async fn receive(&mut self) -> Result<FromWorker, Lost> {
@@ -208,8 +188,7 @@ impl Worker for ProcessWorker {
 struct Process {
     child: Child,
     group: Option<Pid>,
-    input: ChildStdin,
-    output: FramedRead<ChildStdout, LengthDelimitedCodec>,
+    channel: Channel,
     log: Log,
     relay: JoinHandle<()>,
     memory_bytes_max: u64,
@@ -230,12 +209,10 @@ impl Process {
         }
         let log = Log::default();
         let relay = tokio::spawn(stderr::relay(errors, log.clone(), order.id.slot, order.id.generation));
-        let codec = LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec();
         Ok(Self {
             child,
             group,
-            input,
-            output: FramedRead::new(output, codec),
+            channel: Channel::new(input, output),
             log,
             relay,
             memory_bytes_max: order.memory_bytes_max,
@@ -245,17 +222,22 @@ impl Process {
         })
     }
 
-    /// Cancel safe: a frame that has come in part stays in the buffer.
+    /// Cancel safe.
     async fn receive(&mut self) -> Result<FromWorker, Lost> {
-        let frame: BytesMut = match self.output.next().await {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(Lost::Protocol(error.to_string()));
+        match self.channel.receive().await {
+            Ok(message) => {
+                self.sample();
+                Ok(message)
             }
-            Some(Err(_)) | None => return Err(Lost::Ended(self.ended().await)),
-        };
-        self.sample();
-        wire::decode(&frame).map_err(|error| Lost::Protocol(error.to_string()))
+            Err(broken) => Err(self.lost(broken).await),
+        }
+    }
+
+    async fn lost(&mut self, broken: Broken) -> Lost {
+        match broken {
+            Broken::Closed => Lost::Ended(self.ended().await),
+            Broken::Protocol(what) => Lost::Protocol(what),
+        }
     }
 
     fn sample(&mut self) {

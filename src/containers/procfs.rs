@@ -73,6 +73,18 @@ impl Identity {
     }
 }
 
+/// The only child of process `pid`, if that process is in a control group whose name holds `container`: in another
+/// process namespace the number would mean another process.
+#[must_use]
+pub fn only_child_in(pid: i32, container: &str) -> Option<u32> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    if container.is_empty() || !groups.contains(container) {
+        return None;
+    }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Peak resident memory of a process, bytes.
 #[must_use]
 pub fn peak_bytes(pid: u32) -> Option<u64> {

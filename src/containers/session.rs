@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::memory::{MemoryBudget, Reservation};
 use super::{Exit, Lost, Worker};
 use crate::job::{Crash, Refusal};
 use crate::pipeline::wire::{Done, FromWorker, Run, ToWorker};
@@ -40,6 +41,8 @@ pub enum Verdict {
     },
     /// The worker crashed, hung past the deadline or broke the protocol.
     Lost(Crash),
+    /// What runs the worker went away and took it along: not the job's doing.
+    Interrupted(String),
     /// The token was cancelled.
     Cancelled,
 }
@@ -53,6 +56,21 @@ pub struct Session {
     pub reusable: bool,
 }
 
+/// What bounds a job.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// From its start until it has a plan, and from when it has its memory until its end.
+    pub deadline: Duration,
+    /// Where what its plan asks for is reserved; `None` where nothing else runs.
+    pub memory: Option<MemoryBudget>,
+}
+
+impl From<Duration> for Bounds {
+    fn from(deadline: Duration) -> Self {
+        Self { deadline, memory: None }
+    }
+}
+
 /// Has `worker` process `run`, whose input lies in its directory.
 ///
 /// `on_progress` gets the stage and the share that is done (0..1), as the worker reports them. Never returns later than
@@ -61,30 +79,43 @@ pub struct Session {
 pub async fn execute(
     worker: &mut dyn Worker,
     run: Run,
-    deadline: Duration,
+    bounds: impl Into<Bounds>,
     cancel: CancellationToken,
     mut on_progress: impl FnMut(&str, f32) + Send,
 ) -> Session {
+    let Bounds { deadline, memory } = bounds.into();
     let mut job = Job { stage: None, limit_bytes: run.limits.memory_bytes_max, deadline };
-    let ended = {
-        let work = work(worker, run, &mut job, &mut on_progress);
-        tokio::select! {
+    let start = ToWorker::Run(Box::new(run));
+    let mut ended = bounded(work(worker, start, &mut job, &mut on_progress), deadline, &cancel).await;
+    if let Ended::Planned(peak_bytes) = ended {
+        let reserved = tokio::select! {
             biased;
-            () = cancel.cancelled() => Ended::Cancelled,
-            () = tokio::time::sleep(deadline) => Ended::Deadline,
-            ended = work => ended,
-        }
-    };
+            () = cancel.cancelled() => None,
+            reservation = reserve(memory.as_ref(), peak_bytes) => Some(reservation),
+        };
+        ended = match &reserved {
+            Some(_) => bounded(work(worker, ToWorker::Go, &mut job, &mut on_progress), deadline, &cancel).await,
+            None => Ended::Cancelled,
+        };
+    }
     let verdict = match ended {
         Ended::Answer(verdict) => return Session { verdict, reusable: true },
         Ended::Cancelled => {
             worker.kill().await;
             Verdict::Cancelled
         }
+        Ended::Planned(_) => {
+            let exit = worker.kill().await;
+            Verdict::Lost(job.lost(Lost::Protocol("a second plan".to_owned()), exit, None))
+        }
         Ended::Deadline => {
             let peak = worker.peak_bytes();
             let exit = worker.kill().await;
             Verdict::Lost(job.deadline(exit, peak))
+        }
+        Ended::Lost(Lost::Engine(why)) => {
+            worker.kill().await;
+            Verdict::Interrupted(why)
         }
         Ended::Lost(lost) => {
             let peak = worker.peak_bytes();
@@ -95,8 +126,25 @@ pub async fn execute(
     Session { verdict, reusable: false }
 }
 
+async fn bounded(work: impl Future<Output = Ended>, deadline: Duration, cancel: &CancellationToken) -> Ended {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Ended::Cancelled,
+        () = tokio::time::sleep(deadline) => Ended::Deadline,
+        ended = work => ended,
+    }
+}
+
+async fn reserve(memory: Option<&MemoryBudget>, bytes: u64) -> Option<Reservation> {
+    match memory {
+        Some(memory) => Some(memory.reserve(bytes).await),
+        None => None,
+    }
+}
+
 enum Ended {
     Answer(Verdict),
+    Planned(u64),
     Lost(Lost),
     Deadline,
     Cancelled,
@@ -104,11 +152,11 @@ enum Ended {
 
 async fn work(
     worker: &mut dyn Worker,
-    run: Run,
+    first: ToWorker,
     job: &mut Job,
     on_progress: &mut (impl FnMut(&str, f32) + Send),
 ) -> Ended {
-    if let Err(lost) = worker.send(&ToWorker::Run(Box::new(run))).await {
+    if let Err(lost) = worker.send(&first).await {
         return Ended::Lost(lost);
     }
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
@@ -127,8 +175,10 @@ async fn work(
             return Ended::Lost(Lost::Protocol(format!("more than {MESSAGES_MAX} messages")));
         }
         match message {
-            Ok(FromWorker::Planned { limit_bytes, .. }) => {
+            Ok(FromWorker::Planned { limit_bytes, peak_bytes, .. }) => {
+                let peak_bytes = peak_bytes.min(job.limit_bytes);
                 job.limit_bytes = limit_bytes.min(job.limit_bytes);
+                return Ended::Planned(peak_bytes);
             }
             Ok(FromWorker::Progress { stage, fraction }) => {
                 let stage = clean(&stage, STAGE_LETTERS_MAX);
@@ -175,7 +225,7 @@ impl Job {
         let place = self.place();
         let (code, detail, exit) = match lost {
             Lost::Ended(exit) => ("crashed", ending(&exit, &place), exit),
-            Lost::Protocol(what) => {
+            Lost::Protocol(what) | Lost::Engine(what) => {
                 let what = clean(&what, TEXT_LETTERS_MAX);
                 ("protocol", format!("the worker broke the protocol{place}: {what}"), killed)
             }

@@ -19,6 +19,10 @@ pub const INPUT: &str = "in";
 pub const OUTPUT: &str = "out";
 
 const PRIVATE: RawMode = 0o700;
+/// Of the two parts and the input where another user must reach them; the directory above keeps everybody else out.
+const READABLE: RawMode = 0o755;
+const WRITABLE: RawMode = 0o777;
+const READABLE_FILE: RawMode = 0o644;
 /// Entries of a directory that are looked at in one go: a worker may have made millions.
 const LISTED_MAX: usize = 1000;
 /// Listings after which emptying is given up: somebody must still be writing. More than a worker can make folders within
@@ -29,13 +33,20 @@ const LISTINGS_MAX: u32 = 10_000_000;
 #[derive(Debug, Clone)]
 pub struct SlotDir {
     path: PathBuf,
+    for_other_user: bool,
 }
 
 impl SlotDir {
     /// The directory of slot `slot` below `slots`, which is `<data>/slots/<node>`. Nothing is created yet.
     #[must_use]
     pub fn new(slots: &Path, slot: u32) -> Self {
-        Self { path: slots.join(slot.to_string()) }
+        Self { path: slots.join(slot.to_string()), for_other_user: false }
+    }
+
+    /// Whether the worker is another user than this process, and gets its two parts as mounts.
+    #[must_use]
+    pub fn for_other_user(self, for_other_user: bool) -> Self {
+        Self { for_other_user, ..self }
     }
 
     /// What a [`super::StartOrder`] names.
@@ -57,8 +68,9 @@ impl SlotDir {
     /// [`RuntimeError::Directory`]: the slot must not be used.
     pub fn prepare(&self) -> Result<(), RuntimeError> {
         std::fs::create_dir_all(&self.path).map_err(|error| self.error("cannot be made", &error))?;
-        for part in [".", INPUT, OUTPUT] {
-            self.make_private(&self.path.join(part)).map_err(|error| self.error(part, &error))?;
+        let open = |mode: RawMode| if self.for_other_user { mode } else { PRIVATE };
+        for (part, mode) in [(".", PRIVATE), (INPUT, open(READABLE)), (OUTPUT, open(WRITABLE))] {
+            make(&self.path.join(part), mode).map_err(|error| self.error(part, &error))?;
         }
         self.clear()
     }
@@ -99,19 +111,18 @@ impl SlotDir {
         Ok(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
-    fn make_private(&self, path: &Path) -> io::Result<()> {
-        match rustix::fs::mkdir(path, Mode::from_raw_mode(PRIVATE)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
+    /// Lets the worker read the input `name`, if it is another user.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn show_input(&self, name: &str) -> io::Result<()> {
+        if !self.for_other_user {
+            return Ok(());
         }
-        let directory = open_directory(CWD, path)?;
-        // The creation mask may have taken more than it should, or an older release given less.
-        rustix::fs::fchmod(&directory, Mode::from_raw_mode(PRIVATE))?;
-        let found = rustix::fs::fstat(&directory)?;
-        if found.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other(format!("belongs to user {}", found.st_uid)));
-        }
-        Ok(())
+        let folder = open_directory(CWD, self.path.join(INPUT))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(READABLE_FILE))?)
     }
 
     fn error(&self, what: &str, error: &dyn std::fmt::Display) -> RuntimeError {
@@ -145,6 +156,22 @@ pub fn remove_others(slots: &Path, from: u32) -> io::Result<u64> {
         removed += 1;
     }
     Ok(removed)
+}
+
+/// Makes a directory, or checks the one that is there.
+fn make(path: &Path, mode: RawMode) -> io::Result<()> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let directory = open_directory(CWD, path)?;
+    // The creation mask may have taken more than it should, or an older release given less.
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
+    let found = rustix::fs::fstat(&directory)?;
+    if found.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(format!("belongs to user {}", found.st_uid)));
+    }
+    Ok(())
 }
 
 /// Empties a directory and checks that it is empty then.

@@ -1,4 +1,5 @@
-//! The protocol between a slot and its worker: frames of JSON on the worker's standard input and output.
+//! The protocol between a slot and its worker: frames of JSON on the worker's standard input and output, or on a Unix
+//! socket that a worker in a container connects to.
 //!
 //! A frame is its length in bytes (u32, big endian), then that many bytes of JSON. Both ends refuse a frame above
 //! [`FRAME_BYTES_MAX`]. The worker says [`FromWorker::Hello`] once it is locked down, and nothing before.
@@ -11,9 +12,28 @@ use super::spec::Spec;
 use crate::job::Refusal;
 
 /// Version of this protocol; a slot refuses a worker that speaks another.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// No message needs more: 200 pages with four files each are about 250 kB.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// First frame of each connection that a worker in a container makes: who it is and what the connection is for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Knock {
+    /// Known to nobody but the worker that was started for this slot.
+    pub token: String,
+    /// What follows.
+    pub stream: Stream,
+}
+
+/// The connections of a worker, in the order in which they are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Lines of its log.
+    Log,
+    /// Frames in both directions.
+    Frames,
+}
 
 /// What a slot says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +41,8 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub enum ToWorker {
     /// Process one image; one at a time.
     Run(Box<Run>),
+    /// The memory that the plan asks for is reserved: decode.
+    Go,
 }
 
 /// One job, as the worker sees it: no owner, no credentials, no path outside its directories.
@@ -57,7 +79,7 @@ pub struct RunLimits {
 pub enum FromWorker {
     /// First message, after lock-down.
     Hello(Hello),
-    /// The plan stands: what the job will cost. Sent before a pixel is decoded.
+    /// The plan stands: what the job will cost. Sent before a pixel is decoded; the worker waits for [`ToWorker::Go`].
     Planned {
         /// Most memory the job will hold at once, bytes.
         peak_bytes: u64,

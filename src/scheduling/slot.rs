@@ -78,6 +78,10 @@ pub enum Input {
     WorkerUp,
     /// The worker did not start.
     WorkerFailed,
+    /// What starts workers does not answer: nobody's failure.
+    WorkerDelayed,
+    /// The worker ended while it waited.
+    WorkerEnded,
     /// A job was assigned.
     Run,
     /// The job reached a further step.
@@ -170,6 +174,12 @@ impl Machine {
             }
             (Input::WorkerUp, SlotState::Creating) => self.up(now_ms),
             (Input::WorkerFailed, SlotState::Creating) => self.failed(now_ms),
+            (Input::WorkerDelayed, SlotState::Creating) => self.delayed(now_ms),
+            (Input::WorkerEnded, SlotState::Warm) => {
+                let mut actions = vec![Action::Withdraw, Action::KillWorker];
+                actions.extend(self.failed(now_ms));
+                actions
+            }
             (Input::Run, SlotState::Warm) if !self.retiring => {
                 self.state = SlotState::Staging;
                 vec![Action::StartJob]
@@ -182,7 +192,14 @@ impl Machine {
                 self.ended(reusable, now_ms)
             }
             (
-                Input::Tick | Input::WorkerUp | Input::WorkerFailed | Input::Run | Input::Step(_) | Input::Ended { .. },
+                Input::Tick
+                | Input::WorkerUp
+                | Input::WorkerFailed
+                | Input::WorkerDelayed
+                | Input::WorkerEnded
+                | Input::Run
+                | Input::Step(_)
+                | Input::Ended { .. },
                 _,
             ) => Vec::new(),
         }
@@ -229,6 +246,15 @@ impl Machine {
         };
         self.wait_until_ms = now_ms + wait;
         vec![Action::TickAfter(wait)]
+    }
+
+    fn delayed(&mut self, now_ms: i64) -> Vec<Action> {
+        self.state = SlotState::Empty;
+        if self.retiring {
+            return vec![Action::Retired];
+        }
+        self.wait_until_ms = now_ms + self.policy.backoff_min_ms;
+        vec![Action::TickAfter(self.policy.backoff_min_ms)]
     }
 
     fn ended(&mut self, reusable: bool, now_ms: i64) -> Vec<Action> {
@@ -332,6 +358,25 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_is_not_held_against_the_slot() {
+        let mut slot = Machine::new(POLICY);
+        for round in 0..10 {
+            assert_eq!(slot.on(Input::Tick, round * 100), [Action::StartWorker]);
+            assert_eq!(slot.on(Input::WorkerDelayed, round * 100), [Action::TickAfter(100)]);
+        }
+        assert_eq!(slot.state(), SlotState::Empty);
+    }
+
+    #[test]
+    fn a_worker_that_ends_while_it_waits_is_replaced_after_a_wait() {
+        let mut slot = warm();
+        let replaced = [Action::Withdraw, Action::KillWorker, Action::TickAfter(100)];
+        assert_eq!(slot.on(Input::WorkerEnded, 1), replaced);
+        assert_eq!(slot.on(Input::WorkerEnded, 2), []);
+        assert_eq!(slot.on(Input::Tick, 101), [Action::StartWorker]);
+    }
+
+    #[test]
     fn retires_at_once_when_idle_and_after_the_job_when_busy() {
         let mut idle = warm();
         assert_eq!(idle.on(Input::Retire, 1), [Action::Withdraw, Action::KillWorker, Action::Retired]);
@@ -346,6 +391,8 @@ mod tests {
             4 => Just(Input::Tick),
             4 => Just(Input::WorkerUp),
             2 => Just(Input::WorkerFailed),
+            2 => Just(Input::WorkerDelayed),
+            2 => Just(Input::WorkerEnded),
             4 => Just(Input::Run),
             2 => Just(Input::Step(SlotState::Executing)),
             2 => Just(Input::Step(SlotState::Publishing)),
@@ -366,7 +413,7 @@ mod tests {
                 if matches!(input, Input::Ended { .. }) && matches!(slot.state(), SlotState::Staging | SlotState::Executing | SlotState::Publishing) {
                     jobs -= 1;
                 }
-                if input == Input::WorkerFailed && slot.state() == SlotState::Creating {
+                if matches!(input, Input::WorkerFailed | Input::WorkerDelayed) && slot.state() == SlotState::Creating {
                     workers -= 1;
                 }
                 for action in slot.on(input, now) {

@@ -1,10 +1,12 @@
 //! The program inside a slot: loads the network, locks itself in, then works on one image at a time.
 //!
-//! Its standard input and output carry the frames of [`crate::pipeline::wire`]; logs go to standard error. It reads no
-//! byte of an image before it is locked in, and ends when its input closes, when its parent dies, or when it panics.
+//! Its standard input and output carry the frames of [`crate::pipeline::wire`] and logs go to standard error; in a
+//! container both go through the slot's socket. It reads no byte of an image before it is locked in, and ends when its
+//! channel closes, when its parent dies, or when it panics.
 
 #[cfg(feature = "fault-points")]
 mod acting;
+mod dial;
 mod memory;
 #[cfg(feature = "fault-points")]
 mod probing;
@@ -12,12 +14,13 @@ mod sandbox;
 mod seccomp;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::pipeline::engine::locate::{self, Located};
 use crate::pipeline::engine::{Engine, EngineError, Reporter};
 use crate::pipeline::wire::{self, FromWorker, Hello, PROTOCOL, Run, ToWorker};
 use memory::Memory;
@@ -32,15 +35,21 @@ pub struct WorkerArgs {
     /// Directory that holds `in/` and `out/`.
     #[arg(long)]
     pub slot_dir: PathBuf,
-    /// The network, ONNX.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// The network, ONNX. Without it, and the two that belong to it, they are looked for beside the program.
+    #[arg(long, requires = "model_sha256", requires = "onnxruntime")]
+    pub model: Option<PathBuf>,
     /// SHA-256 of the network, hex.
     #[arg(long)]
-    pub model_sha256: String,
+    pub model_sha256: Option<String>,
     /// The library of ONNX Runtime.
     #[arg(long)]
-    pub onnxruntime: PathBuf,
+    pub onnxruntime: Option<PathBuf>,
+    /// Socket of the slot, in a container; otherwise standard input and output are the channel.
+    #[arg(long, requires = "token")]
+    pub connect: Option<PathBuf>,
+    /// What the slot knows this worker by.
+    #[arg(long)]
+    pub token: Option<String>,
     /// Memory of this process at most, bytes.
     #[arg(long)]
     pub memory_bytes_max: u64,
@@ -73,14 +82,21 @@ fn report(error: &anyhow::Error) {
     eprintln!("worker: {error:#}");
 }
 
+/// Both directions of the channel.
+struct Ends {
+    orders: Box<dyn Read>,
+    answers: File,
+}
+
 fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
     sandbox::die_with_parent()?;
-    let channel = take_channel()?;
+    let ends = take_channel(args)?;
     end_on_panic();
+    let located = located(args)?;
     let engine = if args.without_network {
-        Engine::load_without_network(&args.model, &args.model_sha256)?
+        Engine::load_without_network(&located.model, &located.model_sha256)?
     } else {
-        Engine::load(&args.model, &args.model_sha256, &args.onnxruntime)?
+        Engine::load(&located.model, &located.model_sha256, &located.onnxruntime)?
     };
     let memory = Memory::open(args.memory_bytes_max)?;
     let bounds = Bounds {
@@ -89,25 +105,33 @@ fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
         file_bytes_max: args.file_bytes_max,
     };
     let place = sandbox::lock_down(&args.slot_dir, bounds)?;
-    let mut channel = channel;
+    let Ends { orders, answers: mut channel } = ends;
     let hello = Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        model_sha256: args.model_sha256.clone(),
+        model_sha256: located.model_sha256,
         isolation: place.isolation.clone(),
     };
     wire::write_frame(&mut channel, &FromWorker::Hello(hello))?;
-    let mut worker = Worker { engine, memory, channel, input: place.input, output: place.output };
-    let mut orders = io::stdin().lock();
-    while let Some(ToWorker::Run(run)) = wire::read_frame(&mut orders)? {
+    let mut worker = Worker { engine, memory, orders, channel, input: place.input, output: place.output };
+    while let Some(ToWorker::Run(run)) = wire::read_frame(&mut worker.orders)? {
         worker.work(*run)?;
     }
     Ok(())
 }
 
+fn located(args: &WorkerArgs) -> anyhow::Result<Located> {
+    match (&args.model, &args.model_sha256, &args.onnxruntime) {
+        (Some(model), Some(digest), Some(library)) => {
+            Ok(Located { model: model.clone(), model_sha256: digest.clone(), onnxruntime: library.clone() })
+        }
+        _ => Ok(locate::find("", "")?),
+    }
+}
+
 /// Takes standard output for the frames, and points descriptor 1 at standard error, so that no library can ever write
-/// between two frames. Closes whatever else was inherited.
-fn take_channel() -> io::Result<File> {
+/// between two frames; in a container connects to the slot instead. Closes whatever else was inherited.
+fn take_channel(args: &WorkerArgs) -> anyhow::Result<Ends> {
     let inherited: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|descriptor| *descriptor > 2)
@@ -116,9 +140,12 @@ fn take_channel() -> io::Result<File> {
         // One of them was the listing itself, which is closed by now.
         let _ = nix::unistd::close(descriptor);
     }
-    let channel = io::stdout().as_fd().try_clone_to_owned()?;
+    if let (Some(socket), Some(token)) = (&args.connect, &args.token) {
+        return dial::dial(socket, token);
+    }
+    let answers = io::stdout().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdout(io::stderr())?;
-    Ok(File::from(channel))
+    Ok(Ends { orders: Box::new(io::stdin().lock()), answers: File::from(answers) })
 }
 
 /// A panic is a crash of the worker, whatever thread it happens in: the engine's state cannot be trusted afterwards.
@@ -133,6 +160,7 @@ fn end_on_panic() {
 struct Worker {
     engine: Engine,
     memory: Memory,
+    orders: Box<dyn Read>,
     channel: File,
     input: PathBuf,
     output: PathBuf,
@@ -169,7 +197,7 @@ impl Worker {
     }
 
     fn run(&mut self, run: &Run) -> anyhow::Result<FromWorker> {
-        let mut reporter = Frames::new(&mut self.channel, &mut self.memory);
+        let mut reporter = Frames::new(&mut self.orders, &mut self.channel, &mut self.memory);
         let result = self.engine.run(run, &self.input, &self.output, &mut reporter);
         if let Some(error) = reporter.failed {
             return Err(error);
@@ -184,6 +212,7 @@ impl Worker {
 
 /// Turns what the engine reports into frames.
 struct Frames<'a> {
+    orders: &'a mut dyn Read,
     channel: &'a mut File,
     memory: &'a mut Memory,
     last: Option<(&'static str, Instant)>,
@@ -191,8 +220,19 @@ struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    fn new(channel: &'a mut File, memory: &'a mut Memory) -> Self {
-        Self { channel, memory, last: None, failed: None }
+    fn new(orders: &'a mut dyn Read, channel: &'a mut File, memory: &'a mut Memory) -> Self {
+        Self { orders, channel, memory, last: None, failed: None }
+    }
+
+    /// Waits until the slot has reserved what the plan asks for.
+    fn wait(&mut self) {
+        match wire::read_frame(&mut self.orders) {
+            Ok(Some(ToWorker::Go)) => {}
+            Ok(Some(ToWorker::Run(_)) | None) | Err(_) => {
+                // Nobody may be left to tell; a job that was not let go on must not.
+                std::process::exit(1);
+            }
+        }
     }
 
     fn send(&mut self, message: &FromWorker) {
@@ -207,6 +247,7 @@ impl Reporter for Frames<'_> {
         match self.memory.limit(peak_bytes) {
             Ok(limit_bytes) => {
                 self.send(&FromWorker::Planned { peak_bytes, limit_bytes, pixels_total, pages });
+                self.wait();
             }
             Err(error) => {
                 self.failed.get_or_insert(error.into());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 pub mod crafted;
+pub mod docker;
 pub mod pages;
 pub mod postgres;
 pub mod server;

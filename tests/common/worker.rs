@@ -1,4 +1,5 @@
 //! Real workers for tests: this build of the program, with the network and ONNX Runtime of the repository.
+#![allow(dead_code, reason = "each test binary uses another part")]
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::io::Write;

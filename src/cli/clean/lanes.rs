@@ -16,8 +16,9 @@ use super::targets::{Job, Target};
 use crate::cli::Exit;
 use crate::config::Config;
 use crate::containers::collect::{Collected, OutputLimits, collect};
+use crate::containers::memory::MemoryBudget;
 use crate::containers::process::ProcessRuntime;
-use crate::containers::session::{Verdict, execute};
+use crate::containers::session::{Bounds, Verdict, execute};
 use crate::containers::slot_dir::SlotDir;
 use crate::containers::{SlotId, SlotRuntime, StartOrder, Worker};
 use crate::job::{JobError, Refusal, RefusalCode};
@@ -45,6 +46,7 @@ pub struct Lanes {
     waiting: Mutex<VecDeque<Job>>,
     settings: Settings,
     runtime: ProcessRuntime,
+    memory: MemoryBudget,
     report: Report,
     stop: CancellationToken,
     worst: AtomicU8,
@@ -62,7 +64,8 @@ impl Lanes {
         report: Report,
         stop: CancellationToken,
     ) -> Self {
-        Self { waiting: Mutex::new(jobs.into()), settings, runtime, report, stop, worst: AtomicU8::new(0) }
+        let memory = MemoryBudget::of(settings.config.slots.memory_total_bytes_max);
+        Self { waiting: Mutex::new(jobs.into()), settings, runtime, memory, report, stop, worst: AtomicU8::new(0) }
     }
 
     /// The exit code that the results so far ask for.
@@ -128,7 +131,8 @@ impl Lanes {
         }
         let Some(ready) = worker else { return Err(failed("worker", "no worker")) };
         let deadline = self.settings.config.deadline(None);
-        let session = execute(ready.as_mut(), run, deadline, self.stop.clone(), on_progress).await;
+        let bounds = Bounds { deadline, memory: Some(self.memory.clone()) };
+        let session = execute(ready.as_mut(), run, bounds, self.stop.clone(), on_progress).await;
         if !session.reusable {
             *worker = None;
         }
@@ -142,6 +146,7 @@ impl Lanes {
                 return Err(Box::new((State::Failed, error)));
             }
             Verdict::Lost(crash) => return Err(Box::new((State::Failed, crash.into()))),
+            Verdict::Interrupted(why) => return Err(failed("worker", why)),
             Verdict::Cancelled => return Err(interrupted()),
         };
         let written = self.keep(job, slot, done, limits).await;
@@ -174,7 +179,7 @@ impl Lanes {
             pixels_max: config.limits.page_pixels_max,
             side_px_max: config.limits.side_px_max,
             pages_max: config.limits.pages_max,
-            memory_bytes_max: config.slots.memory_bytes_max,
+            memory_bytes_max: config.slots.memory_bytes_max.min(self.memory.total_bytes()),
         };
         let spec = job.target.narrow(&self.settings.spec);
         Ok(Run { job: job.input.shown(), spec, input: INPUT.to_owned(), input_sha256, limits })
