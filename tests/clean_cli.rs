@@ -65,7 +65,9 @@ fn png(fault: Option<&str>) -> Vec<u8> {
     if let Some(fault) = fault {
         encoder.add_text_chunk("inkpool-fault".to_owned(), fault.to_owned()).unwrap();
     }
-    let pixels: Vec<u8> = (0..64u32 * 48).map(|pixel| u8::try_from(pixel % 251).unwrap()).collect();
+    // Eight strokes on gray paper.
+    let is_ink = |x: u32, y: u32| y % 20 >= 8 && x % 12 < 3 && (7..58).contains(&x);
+    let pixels: Vec<u8> = (0..48).flat_map(|y| (0..64).map(move |x| if is_ink(x, y) { 40 } else { 215 })).collect();
     let mut writer = encoder.write_header().unwrap();
     writer.write_image_data(&pixels).unwrap();
     writer.finish().unwrap();
@@ -185,6 +187,7 @@ fn json_is_one_object_for_each_input() {
     assert_eq!(objects.len(), 2);
     assert_eq!((&objects[0]["state"], &objects[1]["state"]), (&"succeeded".into(), &"failed".into()));
     assert_eq!(objects[1]["error"]["code"], "unreadable");
+    assert!(objects[0]["gate"]["verdict"].is_string() && objects[1]["gate"].is_null(), "{objects:?}");
     let files = objects[0]["files"].as_array().unwrap();
     assert_eq!(files.len(), 4);
     for file in files {

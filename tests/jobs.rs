@@ -26,7 +26,9 @@ async fn a_poison_job_fails_after_three_crashes_and_others_pass() {
         others.push(server.submit(pages::png(64, 64, seed), "document").await);
     }
     for other in &others {
-        assert_eq!(server.wait_final(other).await["state"], "succeeded");
+        let job = server.wait_final(other).await;
+        assert_eq!(job["state"], "succeeded", "{job}");
+        assert!(job["gate"]["verdict"].is_string() && job["gate"]["regions"].is_array(), "{job}");
     }
     let job = server.wait_final(&poison).await;
     assert_eq!(job["state"], "failed", "{job}");

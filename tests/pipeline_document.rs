@@ -7,6 +7,7 @@ mod pipeline;
 
 use image::DynamicImage;
 use inkpool::pipeline::engine::EngineError;
+use inkpool::pipeline::gate::Verdict;
 use inkpool::pipeline::spec::{Overrides, Presets};
 
 use self::pipeline::{LIMITS, engine, plain_engine, png, process, process_spec, rmse, scanned_page};
@@ -18,6 +19,11 @@ fn a_scanned_page_comes_out_clean() {
     let outcome = process(&mut engine(), &png(&input), "document", &[]).unwrap();
     let names: Vec<&str> = outcome.done.files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["thumb.webp", "clean.png", "clean.webp", "manifest.json"]);
+    let gate = outcome.done.gate.clone().unwrap();
+    assert_eq!((gate.verdict, gate.pages_review.len(), gate.regions.len()), (Verdict::Clean, 0, 0), "{gate:?}");
+    assert!(gate.strokes > 100 && gate.ink_recall > 0.99, "{gate:?}");
+    let manifest: serde_json::Value = serde_json::from_slice(&outcome.bytes("manifest.json")).unwrap();
+    assert_eq!(manifest["gate"][0]["verdict"], "clean", "{manifest}");
     let cleaned = outcome.image("clean.png");
     assert_eq!(cleaned.color(), image::ColorType::L8);
     assert_eq!((cleaned.width(), cleaned.height()), (540, 420));
@@ -40,8 +46,21 @@ fn a_scanned_page_comes_out_clean() {
     assert_eq!((outcome.image("thumb.webp").width(), outcome.image("thumb.webp").height()), (320, 249));
 }
 
+/// A page without marks becomes gray, whatever the tint of its paper.
 #[test]
-fn coloured_marks_stay_when_asked() {
+fn a_tinted_page_becomes_gray_by_itself() {
+    let (noisy, _) = scanned_page(320, 256);
+    let tint = |level: u8, percent: u32| u8::try_from(u32::from(level) * percent / 100).unwrap();
+    let page = image::RgbImage::from_fn(320, 256, |x, y| {
+        let level = noisy.get_pixel(x, y)[0];
+        image::Rgb([level, tint(level, 93), tint(level, 74)])
+    });
+    let outcome = process(&mut engine(), &png(&DynamicImage::ImageRgb8(page)), "document", &[]).unwrap();
+    assert_eq!(outcome.image("clean.png").color(), image::ColorType::L8);
+}
+
+#[test]
+fn coloured_marks_stay_when_asked_and_unasked() {
     let (noisy, _) = scanned_page(320, 256);
     let mut page = DynamicImage::ImageLuma8(noisy).to_rgb8();
     for pixel in page.pixels_mut() {
@@ -58,8 +77,10 @@ fn coloured_marks_stay_when_asked() {
     assert!(paper.0.iter().all(|sample| *sample > 235), "{paper:?}");
     let mark = kept.get_pixel(90, 8);
     assert!(i32::from(mark[0]) - i32::from(mark[2]) > 60, "{mark:?}");
-    let gray = process(&mut engine, &input, "document", &[]).unwrap();
+    let gray = process(&mut engine, &input, "document", &[("denoise", "gray")]).unwrap();
     assert_eq!(gray.image("clean.png").color(), image::ColorType::L8);
+    let unasked = process(&mut engine, &input, "document", &[]).unwrap();
+    assert!(unasked.rgb("clean.png") == kept, "the mark is seen without being asked");
 }
 
 /// Larger than a tile in both directions; memory follows the plan.

@@ -224,7 +224,11 @@ async fn publish(context: &Context, job: &JobRow, order: &Run, done: Done, reusa
     }
     let began = Instant::now();
     let measured = Measured { width_px: done.width_px, height_px: done.height_px, pages_count: done.pages_count };
-    let gate = done.gate.clone();
+    let gate = done.gate.clone().map(|mut report| {
+        report.cut(order.limits.pages_max);
+        report
+    });
+    let gate = gate.and_then(|report| serde_json::to_value(report).ok());
     let collected = match check(context, order, done).await {
         Ok(collected) => collected,
         // What the worker left is not what it announced: nothing it says is believed, and it is not used again.

@@ -52,7 +52,7 @@ pub struct CleanArgs {
     /// What to make: document (the default), photo
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Changes a setting of the preset: denoise=off|gray|keep, quality=1..100
+    /// Changes a setting of the preset: denoise=auto|off|gray|keep, quality=1..100
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
     /// Print one JSON object for each input on standard output

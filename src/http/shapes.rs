@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::job::{ImageId, JobError, JobId, Lane, State};
+use crate::pipeline::gate::Report;
 use crate::store::{FileRow, ImageRow, rfc3339};
 
 /// One file of an image.
@@ -102,8 +103,8 @@ pub struct Job {
     pub cancel_requested: bool,
     /// Why the last attempt did not succeed.
     pub error: Option<JobError>,
-    /// Verdict of the gate.
-    #[schema(value_type = Option<Object>)]
+    /// What the gate says of the cleaned pages; `null` if nothing was cleaned.
+    #[schema(value_type = Option<Report>)]
     pub gate: Option<serde_json::Value>,
 }
 

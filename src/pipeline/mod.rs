@@ -1,6 +1,7 @@
 //! spec (what was asked) → plan (what will be done, computed from the header) → engine (does it).
 
 pub mod engine;
+pub mod gate;
 pub mod geometry;
 pub mod plan;
 pub mod probe;

@@ -66,11 +66,13 @@ pub enum Step {
     Flatten,
     /// Colours become brightness.
     Luma,
+    /// Colours become brightness, unless the page has coloured marks.
+    LumaUnlessMarked,
     /// The page is turned upright.
     Orient(Orientation),
     /// The network cleans the page.
     Denoise {
-        /// Whether coloured marks stay.
+        /// Whether coloured marks stay, if the page still has its colours.
         keeps_colour: bool,
         /// How the page is cut.
         tiling: Tiling,
@@ -126,6 +128,9 @@ impl Plan {
 const PROGRAM_BYTES: u64 = 64 << 20;
 /// What the network holds for each pixel of a window: 140 were measured, bytes.
 const NETWORK_BYTES_PER_PIXEL: u64 = 192;
+/// What the gate holds for each pixel of a page: a dozen fields of one byte for 64 pixels, and what was found in blocks; one
+/// byte in so many.
+const GATE_PIXELS_PER_BYTE: u64 = 4;
 /// What libwebp holds for each pixel beside its input: 4 (ARGB), 1.5 (YUV) and 1.9 of tokens for a grainy photo, bytes.
 const WEBP_BYTES_PER_PIXEL: u64 = 8;
 /// Buffers of rows, of files and of the resizer, bytes.
@@ -167,6 +172,9 @@ fn page(facts: &PageFacts, number: u32, spec: &Spec) -> PagePlan {
     if is_gray_wanted && layout != Layout::Gray {
         steps.push(Step::Luma);
         layout = Layout::Gray;
+    }
+    if spec.denoise == Denoise::Auto && layout != Layout::Gray {
+        steps.push(Step::LumaUnlessMarked);
     }
     if facts.orientation != Orientation::Upright {
         steps.push(Step::Orient(facts.orientation));
@@ -226,7 +234,7 @@ fn weighed(step: Step, stored: u64, decoded: u64) -> (Step, u64) {
     let weight = match &step {
         Step::Decode { .. } => stored * 8,
         Step::Colour => decoded * 10,
-        Step::Flatten | Step::Luma | Step::Orient(_) => decoded * 2,
+        Step::Flatten | Step::Luma | Step::LumaUnlessMarked | Step::Orient(_) => decoded * 2,
         Step::Denoise { tiling, .. } => tiling.window.pixels() * tiling.tiles() * 200,
         Step::Write(output) => match output.format {
             OutputFormat::Png => decoded + output.size.pixels() * 30,
@@ -262,10 +270,12 @@ fn peak_bytes(facts: &PageFacts, steps: &[Step]) -> u64 {
                 layout = Layout::Gray;
                 page
             }
+            // Whether the colours go is not known yet.
+            Step::LumaUnlessMarked => page,
             Step::Orient(orientation) => page * if orientation.turns_sides() { 2 } else { 1 },
             Step::Denoise { keeps_colour, tiling } => {
                 let planes = if *keeps_colour { 2 * pixels } else { pixels };
-                page + planes + tiling.window.pixels() * NETWORK_BYTES_PER_PIXEL
+                page + planes + pixels / GATE_PIXELS_PER_BYTE + tiling.window.pixels() * NETWORK_BYTES_PER_PIXEL
             }
             Step::Write(output) => page + writing_bytes(output, pixels, layout),
         };
@@ -338,10 +348,14 @@ mod tests {
         let of_jpeg = PageFacts { luma_at_decode: true, ..facts(90, 60, Layout::Rgb) };
         assert_eq!(steps(of_jpeg, &document), [decode(Layout::Gray), clean.clone()]);
         let with_profile = PageFacts { has_icc: true, ..facts(90, 60, Layout::Rgba) };
-        let all = [decode(Layout::Rgba), Step::Colour, Step::Flatten, Step::Luma, clean];
+        let all = [decode(Layout::Rgba), Step::Colour, Step::Flatten, Step::Luma, clean.clone()];
         assert_eq!(steps(with_profile, &document), all);
         let kept = steps(facts(90, 60, Layout::Rgb), &spec("document", "keep"));
-        assert!(matches!(kept.last(), Some(Step::Denoise { keeps_colour: true, .. })));
+        assert!(matches!(kept[..], [Step::Decode { .. }, Step::Denoise { keeps_colour: true, .. }]), "{kept:?}");
+        let looked_at = steps(of_jpeg, &spec("document", "auto"));
+        assert!(matches!(looked_at[1..], [Step::LumaUnlessMarked, Step::Denoise { .. }]), "{looked_at:?}");
+        let of_gray = steps(facts(90, 60, Layout::Gray), &spec("document", "auto"));
+        assert_eq!(of_gray, [decode(Layout::Gray), clean]);
     }
 
     #[test]
@@ -372,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_largest_page_fits_into_the_default_memory() {
-        for (preset, denoise) in [("document", "gray"), ("document", "keep"), ("photo", "off")] {
+        for (preset, denoise) in [("document", "gray"), ("document", "auto"), ("photo", "off")] {
             let plan = plan(&[facts(10_000, 10_000, Layout::Rgb)], &spec(preset, denoise), &LIMITS);
             assert!(plan.is_ok(), "{preset} {denoise}: {:?}", plan.err());
         }

@@ -15,6 +15,8 @@ pub type Overrides = BTreeMap<String, String>;
 pub enum Denoise {
     /// Not at all.
     Off,
+    /// [`Denoise::Keep`] where the page has coloured marks, else [`Denoise::Gray`].
+    Auto,
     /// The page becomes gray and clean.
     Gray,
     /// Colours of marks stay, the paper turns white.
@@ -143,15 +145,16 @@ impl OutputFormat {
 }
 
 impl Denoise {
-    const ALL: [(&'static str, Self); 3] = [("off", Self::Off), ("gray", Self::Gray), ("keep", Self::Keep)];
+    const ALL: [(&'static str, Self); 4] =
+        [("auto", Self::Auto), ("off", Self::Off), ("gray", Self::Gray), ("keep", Self::Keep)];
 }
 
 impl Preset {
     /// Steps that a page passes, in order.
     #[must_use]
     pub fn steps(&self) -> Vec<&'static str> {
-        let all = ["decode", "colour", "orient", "denoise", "resize", "encode", "manifest"];
-        all.into_iter().filter(|step| *step != "denoise" || self.denoise != Denoise::Off).collect()
+        let all = ["decode", "colour", "orient", "denoise", "gate", "resize", "encode", "manifest"];
+        all.into_iter().filter(|step| !matches!(*step, "denoise" | "gate") || self.denoise != Denoise::Off).collect()
     }
 
     fn broken_rule(&self) -> Option<&'static str> {
@@ -233,7 +236,7 @@ impl Presets {
 
     /// The spec for a preset and overrides. An empty name means the first preset.
     ///
-    /// Overrides: `denoise` = `off`, `gray` or `keep`; `quality` = 1 to 100, for every WebP of the preset.
+    /// Overrides: `denoise` = `auto`, `off`, `gray` or `keep`; `quality` = 1 to 100, for every WebP of the preset.
     ///
     /// # Errors
     /// [`RefusalCode::UnknownPreset`] or [`RefusalCode::InvalidSetting`], with what is allowed as the remedy.
@@ -256,7 +259,7 @@ fn apply(spec: &mut Spec, key: &str, value: &str) -> Result<(), Refusal> {
     match key {
         "denoise" => {
             let mode = Denoise::ALL.into_iter().find(|(name, _)| *name == value);
-            spec.denoise = mode.ok_or_else(|| invalid(key, value, "denoise is off, gray or keep."))?.1;
+            spec.denoise = mode.ok_or_else(|| invalid(key, value, "denoise is auto, off, gray or keep."))?.1;
         }
         "quality" => {
             let parsed = value.parse::<u8>().ok().filter(|quality| (1..=100).contains(quality));
@@ -295,7 +298,7 @@ mod tests {
         let presets = Presets::builtin().unwrap();
         assert_eq!(presets.names().collect::<Vec<_>>(), ["document", "photo"]);
         let document = presets.resolve("", &set(&[])).unwrap();
-        assert_eq!(document.denoise, Denoise::Gray);
+        assert_eq!(document.denoise, Denoise::Auto);
         let names = |spec: &Spec| spec.outputs.iter().map(|o| o.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&document), ["clean.png", "clean.webp", "thumb.webp"]);
         let photo = presets.resolve("photo", &set(&[])).unwrap();

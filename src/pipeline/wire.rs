@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::gate::Report;
 use super::spec::Spec;
 use crate::job::Refusal;
 
@@ -167,7 +168,7 @@ pub struct Done {
     pub peak_bytes: u64,
     /// Verdict of the do-no-harm gate, where one was reached.
     #[serde(default)]
-    pub gate: Option<serde_json::Value>,
+    pub gate: Option<Report>,
 }
 
 /// One output.

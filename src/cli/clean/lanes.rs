@@ -22,6 +22,7 @@ use crate::containers::session::{Bounds, Verdict, execute};
 use crate::containers::slot_dir::SlotDir;
 use crate::containers::{SlotId, SlotRuntime, StartOrder, Worker};
 use crate::job::{JobError, Refusal, RefusalCode};
+use crate::pipeline::gate;
 use crate::pipeline::spec::Spec;
 use crate::pipeline::wire::{Done, Run, RunLimits};
 
@@ -89,10 +90,10 @@ impl Lanes {
             let result = self.process(&job, &slot, &mut worker, id, |stage, share| advance(&bar, stage, share)).await;
             let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             let outcome = match result {
-                Ok(files) => Outcome { input, state: State::Succeeded, files, duration_ms, error: None },
+                Ok((files, gate)) => Outcome { input, state: State::Succeeded, files, duration_ms, gate, error: None },
                 Err(failure) => {
                     let (state, error) = *failure;
-                    Outcome { input, state, files: Vec::new(), duration_ms, error: Some(error) }
+                    Outcome { input, state, files: Vec::new(), duration_ms, gate: None, error: Some(error) }
                 }
             };
             self.worst.fetch_max(outcome.state.exit() as u8, Ordering::SeqCst);
@@ -115,7 +116,7 @@ impl Lanes {
         worker: &mut Option<Box<dyn Worker>>,
         id: SlotId,
         on_progress: impl FnMut(&str, f32) + Send,
-    ) -> Result<Vec<Written>, Failure> {
+    ) -> Result<(Vec<Written>, Option<gate::Report>), Failure> {
         if self.stop.is_cancelled() {
             return Err(interrupted());
         }
@@ -149,11 +150,15 @@ impl Lanes {
             Verdict::Interrupted(why) => return Err(failed("worker", why)),
             Verdict::Cancelled => return Err(interrupted()),
         };
+        let gate = done.gate.clone().map(|mut report| {
+            report.cut(limits.pages_max);
+            report
+        });
         let written = self.keep(job, slot, done, limits).await;
         if written.is_err() {
             *worker = None;
         }
-        written
+        Ok((written?, gate))
     }
 
     /// Copies the input into the slot.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cli::Exit;
 use crate::job::JobError;
+use crate::pipeline::gate;
 use crate::pipeline::wire::OutFile;
 
 /// Steps of a bar.
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub files: Vec<Written>,
     /// Wall time, milliseconds.
     pub duration_ms: u64,
+    /// What the gate says of the cleaned pages.
+    pub gate: Option<gate::Report>,
     /// Why it did not succeed.
     pub error: Option<JobError>,
 }
@@ -124,6 +127,14 @@ fn style(template: &str) -> ProgressStyle {
 
 /// One line for people.
 fn line(outcome: &Outcome) -> String {
+    let told = what_became(outcome);
+    match outcome.gate.as_ref().and_then(gate::Report::sentence) {
+        Some(sentence) => format!("{told}; {sentence}"),
+        None => told,
+    }
+}
+
+fn what_became(outcome: &Outcome) -> String {
     let input = &outcome.input;
     match (&outcome.error, outcome.files.as_slice()) {
         (Some(error), _) => {
@@ -168,12 +179,32 @@ mod tests {
             state: State::Refused,
             files: vec![],
             duration_ms: 3,
+            gate: None,
             error: Some(JobError::refused(refusal, "probe")),
         };
         assert_eq!(
             line(&outcome),
             "inkpool: page.png: refused: The page has too many pixels. (limit 100 px, measured 900 px) Scale it down."
         );
+    }
+
+    #[test]
+    fn what_the_gate_says_follows_the_files() {
+        let judgement = gate::Judgement {
+            verdict: gate::Verdict::Review,
+            harms: vec![gate::Harm::StrokesLost],
+            figures: gate::Figures::default(),
+            regions: vec![],
+        };
+        let outcome = Outcome {
+            input: "page.png".to_owned(),
+            state: State::Succeeded,
+            files: vec![],
+            duration_ms: 3,
+            gate: gate::Report::of(&[gate::PageReport::of(1, judgement)]),
+            error: None,
+        };
+        assert_eq!(line(&outcome), "page.png → ./ (0 files); look at it: strokes may be missing");
     }
 
     #[test]

@@ -23,7 +23,7 @@ let cursor = null;
 let limits = null;
 
 const actions = {
-  view: (entry, side) => entry.image && view.open(entry.image, side),
+  view: (entry, side) => entry.image && view.open(entry.image, side, entry.job?.gate),
   cancel: (entry) => (entry.job ? act(entry, () => call("POST", `/jobs/${entry.job.id}/cancel`)) : uploads.stop(entry.upload)),
   retry: (entry) => (entry.job ? act(entry, () => call("POST", `/jobs/${entry.job.id}/retry`)) : begin(entry.upload)),
   remove: (entry) => act(entry, async () => {

@@ -1,6 +1,6 @@
 // One card for each image: made once, then told what is new.
 
-import { bytes, canShow, count, factsOf, kindOf, stateOf, troubleOf } from "./words.js";
+import { bytes, canShow, count, factsOf, kindOf, sentenceOf, stateOf, troubleOf } from "./words.js";
 
 const template = document.getElementById("card");
 // The file that is the result, and the one small enough for a list.
@@ -28,6 +28,7 @@ export function make(entry, actions) {
     pair: part(".pair"),
     before: part(".before .frame"),
     after: part(".after .frame"),
+    doubt: part(".doubt"),
     trouble: part(".trouble"),
     what: part(".what"),
     remedy: part(".remedy"),
@@ -55,6 +56,7 @@ export function update(entry, actions) {
   showBar(card, entry, state);
   showBefore(card, entry);
   showAfter(card, entry, state);
+  showDoubt(card, entry, state);
   showTrouble(card, entry, state);
   showDownloads(card, image, state);
   showActions(entry, actions, state);
@@ -67,10 +69,7 @@ function stateName({ upload, job }) {
 }
 
 function stateWords({ upload, job, live }, state) {
-  if (job) {
-    const verdict = job.gate?.verdict;
-    return stateOf(job, live) + (verdict && state === "succeeded" ? ` · gate: ${verdict}` : "");
-  }
+  if (job) return stateOf(job, live);
   switch (state) {
     case "waiting":
       return "Waiting to be sent";
@@ -138,6 +137,12 @@ function showAfter(card, { image }, state) {
   frame(card.after, key, fill);
   card.after.disabled = !result;
   card.after.setAttribute("aria-label", result ? "Show the result, large" : pending);
+}
+
+function showDoubt(card, { job }, state) {
+  const sentence = state === "succeeded" ? sentenceOf(job?.gate) : "";
+  card.doubt.hidden = !sentence;
+  card.doubt.textContent = sentence;
 }
 
 function showTrouble(card, { upload, job, notice }, state) {

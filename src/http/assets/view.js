@@ -1,7 +1,7 @@
 // The large view: one place for both pictures, so that changing between them shows what changed.
 
 import { originalOf, resultOf } from "./cards.js";
-import { canShow, kindOf } from "./words.js";
+import { canShow, harmOf, kindOf } from "./words.js";
 
 const view = document.getElementById("view");
 const stage = document.getElementById("view-stage");
@@ -10,10 +10,15 @@ const none = document.getElementById("view-none");
 const pages = document.getElementById("view-page");
 const size = document.getElementById("view-size");
 const sides = [...view.querySelectorAll("[data-side]")];
-const shown = { image: null, side: "after", page: 1 };
+const marks = document.getElementById("view-marks");
+const places = document.getElementById("view-places");
+const shown = { image: null, side: "after", page: 1, regions: [] };
 
-export function open(image, side) {
+// `gate` is what the comparison with the original says, if there was one.
+export function open(image, side, gate) {
   shown.image = image;
+  shown.regions = gate?.regions ?? [];
+  places.hidden = shown.regions.length === 0;
   shown.side = side === "after" && !resultOf(image) ? "before" : side;
   shown.page = 1;
   document.getElementById("view-title").textContent = image.filename;
@@ -54,6 +59,27 @@ function show() {
     picture.alt = `${shown.image.filename}, ${shown.side}`;
   }
   for (const button of sides) button.setAttribute("aria-pressed", String(button.dataset.side === shown.side));
+  mark();
+}
+
+// Frames the places to look at. The picture may not be there yet, and then this is called again.
+function mark() {
+  const regions = shown.regions.filter((region) => region.page === shown.page);
+  const isOn = places.getAttribute("aria-pressed") === "true" && !picture.hidden && picture.complete && picture.naturalWidth > 0;
+  marks.replaceChildren(...(isOn ? regions : []).map(frameOf));
+}
+
+function frameOf(region) {
+  const across = picture.offsetWidth / picture.naturalWidth;
+  const down = picture.offsetHeight / picture.naturalHeight;
+  const frame = document.createElement("div");
+  frame.className = "place";
+  frame.title = harmOf(region);
+  frame.style.left = `${picture.offsetLeft + region.left_px * across}px`;
+  frame.style.top = `${picture.offsetTop + region.top_px * down}px`;
+  frame.style.width = `${region.width_px * across}px`;
+  frame.style.height = `${region.height_px * down}px`;
+  return frame;
 }
 
 function turn() {
@@ -74,7 +100,14 @@ pages.addEventListener("change", () => {
 size.addEventListener("click", () => {
   const isFull = stage.classList.toggle("full");
   size.setAttribute("aria-pressed", String(isFull));
+  mark();
 });
+places.addEventListener("click", () => {
+  places.setAttribute("aria-pressed", String(places.getAttribute("aria-pressed") !== "true"));
+  mark();
+});
+picture.addEventListener("load", mark);
+window.addEventListener("resize", mark);
 document.getElementById("view-close").addEventListener("click", () => view.close());
 stage.addEventListener("click", turn);
 stage.addEventListener("keydown", (event) => {

@@ -26,6 +26,7 @@ const STEPS = {
   colour: "Reading its colours",
   orient: "Turning it upright",
   denoise: "Cleaning the page",
+  gate: "Comparing it with the original",
   resize: "Making the sizes",
   encode: "Writing the files",
   manifest: "Writing the files",
@@ -50,6 +51,33 @@ export function stateOf(job, live) {
     default:
       return job.state;
   }
+}
+
+const HARMS = {
+  strokes_lost: "some writing may be missing",
+  strokes_merged: "some letters may have run together",
+  ink_gained: "there is ink where the page was blank",
+  clean_changed: "the page was clean already and came out changed",
+};
+
+// What the comparison with the original says, in one sentence; nothing if all is well.
+export function sentenceOf(gate) {
+  if (!gate || gate.verdict === "clean") return "";
+  const why = gate.harms.map((harm) => HARMS[harm] ?? harm).join(", and ");
+  const which = pagesOf(gate.pages_kept_original);
+  return gate.verdict === "review"
+    ? `Please look at the result${pagesOf(gate.pages_review)}: ${why}.`
+    : `Cleaning would have done harm${which}, so the page is left as it was: ${why}.`;
+}
+
+function pagesOf(pages) {
+  if (pages.length === 0 || (pages.length === 1 && pages[0] === 1)) return "";
+  const first = pages.slice(0, 5).join(", ");
+  return ` (${pages.length === 1 ? "page" : "pages"} ${first}${pages.length > 5 ? ", …" : ""})`;
+}
+
+export function harmOf(region) {
+  return HARMS[region.harm] ?? region.harm;
 }
 
 // What went wrong, and what can be done: from a problem document or the error of a job.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::pipeline::gate::PageReport;
 use crate::pipeline::spec::Spec;
 use crate::pipeline::wire::OutFile;
 
@@ -23,6 +24,8 @@ pub struct Manifest<'a> {
     pub spec: &'a Spec,
     /// Every other file.
     pub files: &'a [OutFile],
+    /// The verdict on every page that was cleaned.
+    pub gate: &'a [PageReport],
 }
 
 /// The schema's name and version.

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::bitmap::Bitmap;
 use super::manifest::{self, Manifest};
+use super::review::Before;
 use super::sink::Sink;
 use super::{Engine, EngineError, Reporter};
-use super::{colour, decode, encode, keep, orient, resize, tiles};
+use super::{colour, decode, encode, marks, orient, resize, tiles};
 use crate::job::Refusal;
+use crate::pipeline::gate::{PageReport, Report};
 use crate::pipeline::geometry::{Size, Tiling};
-use crate::pipeline::plan::{self, Output, PagePlan, Plan, Step};
+use crate::pipeline::plan::{self, Layout, Output, PagePlan, Plan, Step};
 use crate::pipeline::probe;
 use crate::pipeline::wire::{Done, OutFile, Run};
 
@@ -25,6 +27,8 @@ pub(super) struct Worker<'a> {
     /// Wall time of each stage, in the order of their first use.
     timings: Vec<(&'static str, Duration)>,
     files: Vec<OutFile>,
+    /// Verdicts on cleaned pages.
+    judged: Vec<PageReport>,
     /// Shares of the work: done, and all.
     weight_done: u64,
     weight_all: u64,
@@ -32,6 +36,8 @@ pub(super) struct Worker<'a> {
 
 /// The page that steps work on.
 struct Page {
+    /// From 1.
+    number: u32,
     bitmap: Bitmap,
     icc: Option<Vec<u8>>,
 }
@@ -51,8 +57,8 @@ impl<'a> Worker<'a> {
         output_directory: &'a Path,
         reporter: &'a mut dyn Reporter,
     ) -> Self {
-        let (timings, files) = (Vec::new(), Vec::new());
-        Self { engine, run, output_directory, reporter, timings, files, weight_done: 0, weight_all: 1 }
+        let (timings, files, judged) = (Vec::new(), Vec::new(), Vec::new());
+        Self { engine, run, output_directory, reporter, timings, files, judged, weight_done: 0, weight_all: 1 }
     }
 
     pub(super) fn work(mut self, input_directory: &Path) -> Result<Done, EngineError> {
@@ -77,7 +83,7 @@ impl<'a> Worker<'a> {
             files: self.files,
             timings_ms: self.timings.iter().map(|(stage, time)| ((*stage).to_owned(), milliseconds(time))).collect(),
             peak_bytes: 0,
-            gate: None,
+            gate: Report::of(&self.judged),
         })
     }
 
@@ -104,13 +110,14 @@ impl<'a> Worker<'a> {
             match (step, page.as_mut()) {
                 (Step::Decode { layout, shrink }, _) => {
                     let decoded = source.decode(number, *layout, *shrink).map_err(refused(stage))?;
-                    page = Some(Page { bitmap: decoded.bitmap, icc: decoded.icc });
+                    let number = u32::try_from(number + 1).unwrap_or(u32::MAX);
+                    page = Some(Page { number, bitmap: decoded.bitmap, icc: decoded.icc });
                 }
                 (_, None) => return Err(fault(stage, "the plan does not begin with decoding")),
                 (step, Some(page)) => self.step(step, page, *weight)?,
             }
-            // Writing times its two stages itself.
-            if !matches!(step, Step::Write(_)) {
+            // These time their two stages themselves.
+            if !matches!(step, Step::Write(_) | Step::Denoise { .. }) {
                 self.time(stage, begun);
             }
             self.weight_done += weight;
@@ -124,8 +131,16 @@ impl<'a> Worker<'a> {
             Step::Colour => colour::to_srgb(&mut page.bitmap, page.icc.as_deref()),
             Step::Flatten => page.bitmap.flatten(),
             Step::Luma => page.bitmap.drop_colour(),
+            Step::LumaUnlessMarked => {
+                if !marks::are_there(&page.bitmap) {
+                    page.bitmap.drop_colour();
+                }
+            }
             Step::Orient(orientation) => orient::apply(&mut page.bitmap, *orientation),
-            Step::Denoise { keeps_colour, tiling } => self.denoise(page, *keeps_colour, tiling, weight)?,
+            Step::Denoise { keeps_colour, tiling } => {
+                let keeps = *keeps_colour && page.bitmap.layout != Layout::Gray;
+                self.denoise(page, keeps, tiling, weight)?;
+            }
             Step::Write(output) => self.write(page, output, weight)?,
         }
         Ok(())
@@ -133,23 +148,30 @@ impl<'a> Worker<'a> {
 
     fn denoise(&mut self, page: &mut Page, keeps: bool, tiling: &Tiling, weight: u64) -> Result<(), EngineError> {
         const STAGE: &str = "denoise";
+        let gray = keeps.then(|| {
+            let mut gray = page.bitmap.clone();
+            gray.drop_colour();
+            gray
+        });
+        let begun = Instant::now();
+        let before = Before::of(gray.as_ref().unwrap_or(&page.bitmap));
+        self.time("gate", begun);
+        let begun = Instant::now();
         let (done, all) = (self.weight_done, self.weight_all);
         let network = self.engine.network.as_mut().ok_or_else(|| fault(STAGE, "no network is loaded"))?;
         let reporter = &mut *self.reporter;
         let mut report = |share: f32| reporter.progress(STAGE, fraction(done, share, weight, all));
-        let cleaned = if keeps {
-            let mut gray = page.bitmap.clone();
-            gray.drop_colour();
-            tiles::clean(network, &gray, tiling, &mut report)
-        } else {
-            tiles::clean(network, &page.bitmap, tiling, &mut report)
-        };
+        let cleaned = tiles::clean(network, gray.as_ref().unwrap_or(&page.bitmap), tiling, &mut report);
         let cleaned = cleaned.map_err(|detail| fault(STAGE, detail))?;
-        if keeps {
-            keep::recolour(&mut page.bitmap, &cleaned);
-        } else {
-            page.bitmap.pixels = cleaned;
-        }
+        self.time(STAGE, begun);
+        let begun = Instant::now();
+        self.report("gate", 1.0, weight);
+        let judgement = match gray {
+            Some(gray) => before.coloured(&mut page.bitmap, &gray, &cleaned, page.number),
+            None => before.gray(&mut page.bitmap, cleaned, page.number),
+        };
+        self.judged.push(PageReport::of(page.number, judgement));
+        self.time("gate", begun);
         Ok(())
     }
 
@@ -185,6 +207,7 @@ impl<'a> Worker<'a> {
             input_sha256: &self.run.input_sha256,
             spec: &self.run.spec,
             files: &self.files,
+            gate: &self.judged,
         };
         let text = serde_json::to_vec_pretty(&content).map_err(|error| fault(STAGE, error))?;
         let unwritable = |error: std::io::Error| fault(STAGE, format!("a file cannot be written: {}", error.kind()));
@@ -216,7 +239,7 @@ fn fraction(done: u64, share: f32, weight: u64, all: u64) -> f32 {
 const fn stage(step: &Step) -> &'static str {
     match step {
         Step::Decode { .. } => "decode",
-        Step::Colour | Step::Flatten | Step::Luma => "colour",
+        Step::Colour | Step::Flatten | Step::Luma | Step::LumaUnlessMarked => "colour",
         Step::Orient(_) => "orient",
         Step::Denoise { .. } => "denoise",
         Step::Write(_) => "resize",

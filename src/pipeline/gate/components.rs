@@ -1,0 +1,165 @@
+//! Connected components of ink, row by row: what is open is kept, what has ended is handed out. Memory grows with the width of
+//! the page, never with its height.
+
+use super::bits;
+
+/// What a component has added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Component {
+    /// Pixels.
+    pub area_px: u32,
+    /// Those that are ink for certain.
+    pub certain_px: u32,
+    /// First column.
+    pub left_px: usize,
+    /// One past the last column.
+    pub right_px: usize,
+    /// First row.
+    pub top_px: usize,
+    /// One past the last row.
+    pub bottom_px: usize,
+}
+
+impl Component {
+    fn join(&mut self, other: &Self) {
+        self.area_px += other.area_px;
+        self.certain_px += other.certain_px;
+        self.left_px = self.left_px.min(other.left_px);
+        self.right_px = self.right_px.max(other.right_px);
+        self.top_px = self.top_px.min(other.top_px);
+        self.bottom_px = self.bottom_px.max(other.bottom_px);
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: usize,
+    end: usize,
+    owner: usize,
+}
+
+/// The components that reach into the row given last.
+#[derive(Debug, Default)]
+pub struct Components {
+    runs: Vec<Run>,
+    next: Vec<Run>,
+    open: Vec<Component>,
+    /// Of each open component the one it was joined to, or itself.
+    joined: Vec<usize>,
+    renamed: Vec<usize>,
+}
+
+impl Components {
+    /// Adds a row: its ink, and which of it is certain. `ended` gets every component that does not reach
+    /// into this row. Pixels that touch by a corner belong together.
+    pub fn row(&mut self, y: usize, ink: &[u64], certain: &[u64], ended: &mut impl FnMut(&Component)) {
+        self.next.clear();
+        let mut above = 0;
+        let Self { runs, next, open, joined, .. } = self;
+        bits::runs(ink, |start, end| {
+            while runs.get(above).is_some_and(|run| run.end < start) {
+                above += 1;
+            }
+            let certain_px = bits::count(certain, start, end);
+            let area_px = u32::try_from(end - start).unwrap_or(u32::MAX);
+            let run = Component { area_px, certain_px, left_px: start, right_px: end, top_px: y, bottom_px: y + 1 };
+            let mut owner = None;
+            for touching in runs[above..].iter().take_while(|run| run.start <= end) {
+                let other = root(joined, touching.owner);
+                match owner {
+                    None => {
+                        open[other].join(&run);
+                        owner = Some(other);
+                    }
+                    Some(mine) if mine != other => {
+                        let gone = open[other];
+                        open[mine].join(&gone);
+                        joined[other] = mine;
+                    }
+                    Some(_) => {}
+                }
+            }
+            let owner = owner.unwrap_or_else(|| {
+                open.push(run);
+                joined.push(joined.len());
+                open.len() - 1
+            });
+            next.push(Run { start, end, owner });
+        });
+        self.hand_out(ended);
+    }
+
+    /// Hands out what is still open.
+    pub fn finish(&mut self, ended: &mut impl FnMut(&Component)) {
+        self.next.clear();
+        self.hand_out(ended);
+    }
+
+    /// Renames the components of the new row from 0 on, and hands out the others.
+    fn hand_out(&mut self, ended: &mut impl FnMut(&Component)) {
+        const NONE: usize = usize::MAX;
+        self.renamed.clear();
+        self.renamed.resize(self.open.len(), NONE);
+        let mut kept: Vec<Component> = Vec::with_capacity(self.next.len());
+        for run in &mut self.next {
+            let owner = root(&mut self.joined, run.owner);
+            if self.renamed[owner] == NONE {
+                self.renamed[owner] = kept.len();
+                kept.push(self.open[owner]);
+            }
+            run.owner = self.renamed[owner];
+        }
+        for (at, component) in self.open.iter().enumerate() {
+            if self.joined[at] == at && self.renamed[at] == NONE {
+                ended(component);
+            }
+        }
+        self.joined.clear();
+        self.joined.extend(0..kept.len());
+        self.open = kept;
+        std::mem::swap(&mut self.runs, &mut self.next);
+    }
+}
+
+fn root(joined: &mut [usize], mut at: usize) -> usize {
+    while joined[at] != at {
+        joined[at] = joined[joined[at]];
+        at = joined[at];
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(picture: &[&str]) -> Vec<Component> {
+        let mut components = Components::default();
+        let mut all = Vec::new();
+        for (y, line) in picture.iter().enumerate() {
+            let word = |wanted: &[u8]| {
+                (0..).zip(line.bytes()).fold(0u64, |word, (at, byte)| word | u64::from(wanted.contains(&byte)) << at)
+            };
+            components.row(y, &[word(b"#a")], &[word(b"a")], &mut |component| all.push(*component));
+        }
+        components.finish(&mut |component| all.push(*component));
+        all.sort_by_key(|component| (component.top_px, component.left_px));
+        all
+    }
+
+    #[test]
+    fn arms_that_meet_are_one() {
+        let all = found(&["#.#.#..a", "#.#.#...", "###.a...", "....#..#", ".#.#...."]);
+        let areas: Vec<u32> = all.iter().map(|component| component.area_px).collect();
+        assert_eq!(areas, [7, 5, 1, 1, 1], "{all:?}");
+        assert_eq!((all[1].certain_px, all[1].left_px, all[1].bottom_px), (1, 3, 5));
+        assert_eq!((all[0].certain_px, all[2].certain_px), (0, 1));
+    }
+
+    #[test]
+    fn a_spiral_is_one() {
+        let all = found(&["########", "......##", "#####..#", "#...#..#", "#.####.#", "#......#", "########"]);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!((all[0].left_px, all[0].right_px, all[0].top_px, all[0].bottom_px), (0, 8, 0, 7));
+    }
+}
