@@ -1,6 +1,7 @@
 //! What a worker in a container can still do: a worker with fault points tries, for real, and tells.
 #![cfg(feature = "fault-points")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test may say what it found")]
 
 #[path = "common/worker.rs"]
 mod common;
