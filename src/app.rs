@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::{Deps, control::NodeControl, janitor, links::Links, node::Node, shared::Shared};
+use crate::auth::{Auth, AuthError};
 use crate::blobs::Blobs;
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::{BusSettings, JobBus};
@@ -25,8 +26,9 @@ use crate::containers::process::{ProcessRuntime, ProcessSettings};
 use crate::containers::{SlotId, SlotRuntime, StartOrder};
 use crate::pipeline::engine::locate;
 use crate::pipeline::spec::Presets;
+use crate::store::accounts::{Accounts, Role};
 use crate::store::lock::{DataDir, DataLock};
-use crate::store::{Ledger, postgres, sqlite};
+use crate::store::{Ledger, SqlLedger, postgres, sqlite};
 use crate::{http, telemetry};
 
 /// Progress messages a slow watcher may fall behind before it misses some; nobody counts on them.
@@ -70,6 +72,7 @@ impl App {
         let deps = Arc::new(dependencies(&config, program).await?);
         clean_up(&deps).await?;
         check_runtime(&deps).await?;
+        let auth = auth(&deps).await?;
         let listener = TcpListener::bind(&config.http.listen)
             .await
             .with_context(|| format!("cannot listen on http.listen = {}", config.http.listen))?;
@@ -87,6 +90,7 @@ impl App {
             blobs: deps.blobs.clone(),
             presets: Arc::new(Presets::builtin()?),
             control,
+            auth,
             config: config.clone(),
             signer: Arc::new(http::UrlSigner::new(&secret(data)?)),
             metrics,
@@ -138,19 +142,44 @@ impl App {
 /// `open` mode has no login: only this machine may reach it.
 fn check_access(config: &Config) -> anyhow::Result<()> {
     if config.auth.mode == AuthMode::Accounts {
-        bail!("auth.mode = accounts is not part of this version; use auth.mode = open on a loopback address");
+        return Ok(());
     }
     let host = config.http.listen.rsplit_once(':').map_or(config.http.listen.as_str(), |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     if !loopback {
         bail!(
-            "http.listen = {} can be reached from other machines, but auth.mode = open has no login; listen on \
-             127.0.0.1 and put a proxy with a login in front",
+            "http.listen = {} can be reached from other machines, but auth.mode = open has no login; set \
+             INKPOOL_AUTH__MODE=accounts, or listen on 127.0.0.1",
             config.http.listen
         );
     }
     Ok(())
+}
+
+/// The rules of accounts, and the administrator that the settings name; `None` in `open` mode.
+async fn auth(deps: &Deps) -> anyhow::Result<Option<Arc<Auth>>> {
+    let Some(accounts) = &deps.accounts else { return Ok(None) };
+    let config = &deps.config;
+    let auth = Auth::new(accounts.clone(), config.auth.clone()).await?;
+    let admin = &config.admin;
+    if !admin.username.is_empty() {
+        match auth.appoint(&admin.username, admin.password.0.clone(), Role::Admin).await {
+            Ok(_) | Err(AuthError::NameTaken) => {}
+            Err(error) => return Err(error).context("the administrator of INKPOOL_ADMIN__USERNAME"),
+        }
+    }
+    Ok(Some(Arc::new(auth)))
+}
+
+/// The accounts of this configuration, for the command line: beside a running server or without one.
+///
+/// # Errors
+/// What cannot be opened, in words for people.
+pub async fn open_accounts(config: &Config) -> anyhow::Result<Arc<dyn Accounts>> {
+    std::fs::create_dir_all(&config.data).with_context(|| config.data.display().to_string())?;
+    let database: Arc<dyn Accounts> = open_database(config).await.context("the ledger")?;
+    Ok(database)
 }
 
 async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<Deps> {
@@ -159,7 +188,9 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
         bail!(not_built("bus.url", &config.bus.url));
     }
     let data = &config.data;
-    let ledger = open_ledger(config).await.context("the ledger")?;
+    let database = open_database(config).await.context("the ledger")?;
+    let accounts = (config.auth.mode == AuthMode::Accounts).then(|| database.clone() as Arc<dyn Accounts>);
+    let ledger: Arc<dyn Ledger> = database;
     let blobs = Blobs::connect(&config.blobs, &config.aws, &data.join("objects")).context("the object store")?;
     blobs.check().await.with_context(|| format!("the object store {}", config.blobs.url))?;
     let bus: Arc<dyn JobBus> = Arc::new(EmbeddedBus::new(BusSettings {
@@ -174,7 +205,20 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
     let links = Arc::new(Links::default());
     let process = uuid::Uuid::new_v4();
     let memory = MemoryBudget::of(config.slots.memory_total_bytes_max);
-    Ok(Deps { config: config.clone(), node, process, ledger, bus, blobs, memory, runtime, links, shared, progress })
+    Ok(Deps {
+        config: config.clone(),
+        node,
+        process,
+        ledger,
+        accounts,
+        bus,
+        blobs,
+        memory,
+        runtime,
+        links,
+        shared,
+        progress,
+    })
 }
 
 async fn slot_runtime(config: &Config, node: &str, program: PathBuf) -> anyhow::Result<Arc<dyn SlotRuntime>> {
@@ -229,7 +273,7 @@ async fn check_runtime(deps: &Deps) -> anyhow::Result<()> {
     deps.runtime.check(order).await.context("no worker can be started")
 }
 
-async fn open_ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
+async fn open_database(config: &Config) -> anyhow::Result<Arc<SqlLedger>> {
     let store = &config.store;
     Ok(match store.url.split_once("://") {
         None if store.url.is_empty() => Arc::new(sqlite::open(&config.data.join("inkpool.sqlite"), store).await?),

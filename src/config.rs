@@ -1,5 +1,9 @@
 //! Settings: typed, validated, read once. The only reader of the environment.
 
+mod access;
+
+pub use access::{AuthMode, Hidden, Registration};
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,6 +41,7 @@ pub struct Config {
     pub data: PathBuf,
     pub http: Http,
     pub auth: Auth,
+    pub admin: Admin,
     pub limits: Limits,
     pub jobs: Jobs,
     pub bus: Bus,
@@ -78,6 +83,7 @@ section!(
     /// `[http]`
     Http {
         listen: String,
+        hosts: Vec<String>,
         body_bytes_max: u64,
         parts_max: usize,
         header_bytes_max: usize,
@@ -93,7 +99,36 @@ section!(
 );
 section!(
     /// `[auth]`
-    Auth { mode: AuthMode }
+    Auth {
+        mode: AuthMode,
+        registration: Registration,
+        invitation_h: u32,
+        password_chars_min: usize,
+        password_score_min: u8,
+        argon2_memory_kib: u32,
+        argon2_passes: u32,
+        argon2_lanes: u32,
+        hashes_at_once: usize,
+        hashes_waiting_max: usize,
+        session_idle_h: u32,
+        session_max_h: u32,
+        accounts_max: u64,
+        sessions_max: u64,
+        tokens_max: u64,
+        invitations_max: u64,
+        tries_per_account: u32,
+        try_per_account_s: u64,
+        tries_per_address: u32,
+        try_per_address_s: u64,
+        throttle_buckets: u64,
+        forwarded_hops: usize,
+        insecure_http: bool,
+        metrics_public: bool,
+    }
+);
+section!(
+    /// `[admin]`
+    Admin { username: String, password: Hidden }
 );
 section!(
     /// `[limits]`
@@ -243,16 +278,6 @@ impl Nodes {
     }
 }
 
-/// Who may come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AuthMode {
-    /// One local user, loopback only.
-    Open,
-    /// Accounts with login.
-    Accounts,
-}
-
 /// How slots run their workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -294,10 +319,13 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         // Other names with this prefix (of tools, of tests) are no settings.
-        let setting = |name: &figment::value::UncasedStr| name == "data" || name.as_str().contains("__");
-        let environment = Env::prefixed("INKPOOL_").filter(setting).split("__").ignore(&["admin"]);
+        let setting = |name: &figment::value::UncasedStr| {
+            name == "data" || (name.as_str().contains("__") && !name.starts_with("admin__"))
+        };
+        let environment = Env::prefixed("INKPOOL_").filter(setting).split("__");
         let mut config: Self = figment.merge(environment).extract().map_err(Box::new)?;
         config.aws = aws();
+        config.admin.read_environment();
         config.validate()?;
         Ok(config)
     }
@@ -373,7 +401,8 @@ impl Config {
             ),
             ("store.events_poll_ms", self.store.events_poll_ms, self.store.events_poll_ms >= 10, "at least 10"),
         ];
-        match rules.into_iter().chain(self.nodes.rules()).chain(self.docker_rules()).find(|rule| !rule.2) {
+        let sections = self.nodes.rules().into_iter().chain(self.docker_rules()).chain(self.access_rules());
+        match rules.into_iter().chain(sections).find(|rule| !rule.2) {
             Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
             None => Ok(()),
         }
@@ -455,6 +484,17 @@ mod tests {
         let mut config = Config::defaults().unwrap();
         config.bus.in_progress_every_s = 20;
         assert!(config.validate().unwrap_err().to_string().starts_with("bus.in_progress_every_s is 20"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut config = Config::defaults().unwrap();
+        config.admin.username = "root".to_owned();
+        assert!(config.validate().unwrap_err().to_string().starts_with("admin.password"));
+        config.admin.password = Hidden("seven lamps".to_owned());
+        config.validate().unwrap();
+        assert!(!format!("{config:?}").contains("lamps"));
+        assert!(!serde_json::to_string(&config).unwrap().contains("lamps"));
     }
 
     #[test]

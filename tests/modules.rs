@@ -6,19 +6,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom. `main` and `cli` may use what they like; `app` names every concrete type.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("job", &[]),
     ("scheduling", &["job"]),
     ("pipeline", &["job"]),
     ("config", &[]),
     ("fault", &["config"]),
     ("store", &["job", "scheduling", "pipeline", "config", "fault"]),
+    ("auth", &["job", "config", "store"]),
     ("bus", &["job", "config", "fault"]),
     ("blobs", &["job", "config", "fault"]),
     ("containers", &["job", "pipeline", "config", "fault", "store"]),
     ("cluster", &["job", "scheduling", "pipeline", "containers", "bus"]),
     ("worker", &["job", "pipeline", "config", "fault"]),
-    ("http", &["job", "scheduling", "pipeline", "config", "fault", "store", "bus", "blobs", "containers", "cluster"]),
+    (
+        "http",
+        &["job", "scheduling", "pipeline", "config", "fault", "store", "auth", "bus", "blobs", "containers", "cluster"],
+    ),
     ("actors", &["job", "scheduling", "pipeline", "config", "fault", "store", "bus", "blobs", "containers", "cluster"]),
 ];
 

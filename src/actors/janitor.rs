@@ -6,7 +6,7 @@
 //!    in parts that nobody ended.
 //! 3. Announced uploads that have expired are removed with their bytes, completed or not.
 //! 4. Jobs that this incarnation holds but no slot works on are put back, when two rounds in a row say so.
-//! 5. Events and idempotency rows past their time are dropped.
+//! 5. Events and idempotency rows past their time are dropped, and so are expired sessions, tokens and invitations.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -152,6 +152,9 @@ pub async fn sweep(deps: &Deps, reach: Reach) -> Result<(), SweepError> {
     }
     let keep = Duration::from_secs(deps.config.jobs.events_keep_h * 3600);
     deps.ledger.prune(effect::wall_ms(), keep).await?;
+    if let Some(accounts) = &deps.accounts {
+        accounts.prune_accounts(effect::wall_ms()).await?;
+    }
     Ok(())
 }
 

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::containers::SlotRuntime;
 use crate::containers::memory::MemoryBudget;
 use crate::store::Ledger;
+use crate::store::accounts::Accounts;
 
 /// What every actor of a node works with.
 pub struct Deps {
@@ -38,6 +39,8 @@ pub struct Deps {
     pub process: uuid::Uuid,
     /// What is true.
     pub ledger: Arc<dyn Ledger>,
+    /// Who may come in; `None` without accounts.
+    pub accounts: Option<Arc<dyn Accounts>>,
     /// What distributes.
     pub bus: Arc<dyn JobBus>,
     /// What holds bytes.

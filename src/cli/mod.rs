@@ -1,5 +1,6 @@
 //! The command line.
 
+mod admin;
 mod clean;
 mod serve;
 
@@ -45,6 +46,7 @@ Examples:
   inkpool serve                             server and web page on http://127.0.0.1:8080
   inkpool clean page.png                    one page, no server
   inkpool clean scans/ -o cleaned/          a folder
+  inkpool admin user create ada             an account, for INKPOOL_AUTH__MODE=accounts
   curl -F file=@page.png http://127.0.0.1:8080/api/v1/images
   inkpool completions bash > /etc/bash_completion.d/inkpool";
 
@@ -52,6 +54,8 @@ Examples:
 enum Command {
     /// Runs the server, its slots and the web page.
     Serve(serve::ServeArgs),
+    /// Looks after a server's data directory: accounts, tokens, settings.
+    Admin(admin::AdminArgs),
     /// Cleans or converts images without a server.
     Clean(clean::CleanArgs),
     /// The program inside a slot; not for people.
@@ -81,6 +85,7 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
+        Command::Admin(args) => admin::run(&args).into(),
         Command::Clean(args) => clean::run(&args).into(),
         // No thread may be started before it: some layers of its sandbox hold for the calling thread alone.
         Command::Worker(args) => worker::main(&args),

@@ -23,9 +23,11 @@ macro_rules! assets {
 const ASSETS: &[Asset] = &assets! {
     "/" => "index.html", "text/html; charset=utf-8";
     "/assets/app.css" => "app.css", "text/css; charset=utf-8";
+    "/assets/account.js" => "account.js", "text/javascript; charset=utf-8";
     "/assets/api.js" => "api.js", "text/javascript; charset=utf-8";
     "/assets/app.js" => "app.js", "text/javascript; charset=utf-8";
     "/assets/cards.js" => "cards.js", "text/javascript; charset=utf-8";
+    "/assets/door.js" => "door.js", "text/javascript; charset=utf-8";
     "/assets/events.js" => "events.js", "text/javascript; charset=utf-8";
     "/assets/intake.js" => "intake.js", "text/javascript; charset=utf-8";
     "/assets/uploads.js" => "uploads.js", "text/javascript; charset=utf-8";

@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::AppState;
-use super::extract::{Owner, Path, Query};
+use super::extract::{Path, Query};
+use super::identity::Caller;
 use super::limits::busy;
 use super::problem::Problem;
 use crate::cluster::Progress;
@@ -48,12 +49,12 @@ pub struct ReplayQuery {
 ))]
 pub async fn all(
     State(state): State<AppState>,
-    Owner(owner): Owner,
+    caller: Caller,
     Query(query): Query<ReplayQuery>,
     headers: HeaderMap,
 ) -> Result<Stream, Problem> {
     let after = last_event_id(&headers, &query)?;
-    open(&state, owner, None, after)
+    open(&state, caller, None, after)
 }
 
 /// Events of one job: all of them, or those after `Last-Event-ID`, then what happens from now on.
@@ -69,14 +70,14 @@ pub async fn all(
 ))]
 pub async fn of_job(
     State(state): State<AppState>,
-    Owner(owner): Owner,
+    caller: Caller,
     Path(id): Path<JobId>,
     Query(query): Query<ReplayQuery>,
     headers: HeaderMap,
 ) -> Result<Stream, Problem> {
     let after = last_event_id(&headers, &query)?.unwrap_or(0);
-    state.ledger.job(owner, id).await?.ok_or_else(|| Problem::not_found("job"))?;
-    open(&state, owner, Some(id), Some(after))
+    state.ledger.job(caller.owner()?, id).await?.ok_or_else(|| Problem::not_found("job"))?;
+    open(&state, caller, Some(id), Some(after))
 }
 
 fn last_event_id(headers: &HeaderMap, query: &ReplayQuery) -> Result<Option<i64>, Problem> {
@@ -90,7 +91,8 @@ fn last_event_id(headers: &HeaderMap, query: &ReplayQuery) -> Result<Option<i64>
 
 type Stream = Sse<axum::response::sse::KeepAliveStream<ReceiverStream<Result<Event, Infallible>>>>;
 
-fn open(state: &AppState, owner: OwnerId, job: Option<JobId>, after: Option<i64>) -> Result<Stream, Problem> {
+fn open(state: &AppState, caller: Caller, job: Option<JobId>, after: Option<i64>) -> Result<Stream, Problem> {
+    let owner = caller.owner()?;
     let places = state.config.http.event_streams_max;
     let place = std::sync::Arc::clone(&state.streams).try_acquire_owned().map_err(|_| busy("event streams", places))?;
     let (sender, receiver) = mpsc::channel(BUFFERED_EVENTS);
@@ -99,7 +101,15 @@ fn open(state: &AppState, owner: OwnerId, job: Option<JobId>, after: Option<i64>
     let progress = state.control.watch_progress();
     let feed = Feed { state: state.clone(), owner, job, after, sent: None, sender, _place: place };
     let shutdown = state.shutdown.clone();
-    tokio::spawn(async move { shutdown.run_until_cancelled(feed.run(rows, progress)).await });
+    let told = state.ports.auth.as_ref().map(|auth| auth.watch_ended());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            // Whoever is logged out sees nothing more.
+            () = caller.ended(told) => {}
+            () = feed.run(rows, progress) => {}
+        }
+    });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("still here");
     Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(keep_alive))
 }

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::AppState;
+use super::identity::Caller;
 use super::problem::Problem;
 use crate::job::OwnerId;
 
@@ -25,14 +26,14 @@ pub struct Query<T>(pub T);
 #[from_request(via(axum::extract::Path), rejection(Problem))]
 pub struct Path<T>(pub T);
 
-/// Who asks. In `open` mode everybody who gets past the guard is the one local user.
+/// Whose images and jobs are asked for. In `open` mode everybody who gets past the guard is the one local user.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner(pub OwnerId);
 
 impl FromRequestParts<AppState> for Owner {
     type Rejection = Problem;
-    async fn from_request_parts(_: &mut Parts, _: &AppState) -> Result<Self, Problem> {
-        Ok(Self(OwnerId::LOCAL))
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        Caller::from_request_parts(parts, state).await?.owner().map(Self)
     }
 }
 

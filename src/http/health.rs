@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
+use super::identity::Caller;
 use super::problem::{Kind, Problem};
 use crate::cluster::{NodeView, SlotState};
 use crate::containers::RuntimeReport;
@@ -76,7 +77,10 @@ pub async fn ready(State(state): State<AppState>) -> Result<axum::Json<Ready>, P
 
 /// Figures in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
-pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
+pub async fn metrics(State(state): State<AppState>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    if !state.config.auth.metrics_public {
+        caller.administrator()?;
+    }
     let counts = state.ledger.counts().await?;
     for lane in Lane::ALL {
         for job_state in JobState::ALL.into_iter().filter(|job_state| !job_state.is_final()) {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::result_large_err, reason = "a problem is made at most once a request, on its way out")]
 
+mod accounts;
 mod assets;
 mod cluster;
 mod events;
@@ -10,6 +11,7 @@ pub mod filename;
 mod files;
 mod guard;
 mod health;
+mod identity;
 mod idle;
 mod images;
 mod incoming;
@@ -21,8 +23,10 @@ pub mod problem;
 mod range;
 mod routes;
 mod server;
+mod sessions;
 mod shapes;
 mod signing;
+mod tokens;
 mod upload;
 
 pub use observe::describe_metrics;
@@ -41,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::auth::Auth;
 use crate::blobs::Blobs;
 use crate::cluster::Control;
 use crate::config::Config;
@@ -62,6 +67,8 @@ pub struct Ports {
     pub presets: Arc<Presets>,
     /// The actors.
     pub control: Arc<dyn Control>,
+    /// Accounts; `None` in `open` mode.
+    pub auth: Option<Arc<Auth>>,
     /// Settings.
     pub config: Arc<Config>,
     /// Signs paths for announced uploads.
@@ -133,6 +140,12 @@ impl AppState {
         if tokio::time::timeout(bound, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "uploads were still being finished");
         }
+    }
+
+    /// The accounts, where there are any.
+    fn auth(&self) -> Result<&Arc<Auth>, Problem> {
+        let none = || Problem::new(problem::Kind::NoAccounts, "It runs in `open` mode, for its one local user.");
+        self.ports.auth.as_ref().ok_or_else(none)
     }
 
     fn idle_timeout(&self) -> Duration {

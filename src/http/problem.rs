@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::auth::AuthError;
+use crate::auth::password::PasswordError;
 use crate::blobs::BlobError;
 use crate::cluster::ControlError;
 use crate::job::{Refusal, RefusalCode};
@@ -38,6 +40,34 @@ pub enum Kind {
     HostNotAllowed,
     /// The request was caused by a page of another site.
     OriginNotAllowed,
+    /// Nobody has logged in.
+    LoginRequired,
+    /// Name or password; which is not said.
+    WrongLogin,
+    /// The current password, of somebody who has logged in.
+    WrongPassword,
+    /// A page did not say that it means the request.
+    CsrfHeaderMissing,
+    /// The account has not the role.
+    AdministratorsOnly,
+    /// The token has not the scope.
+    ScopeMissing,
+    /// Nobody may register.
+    RegistrationClosed,
+    /// Registration is by invitation.
+    NotInvited,
+    /// Somebody has that name.
+    UsernameTaken,
+    /// A name with other characters than it may have.
+    InvalidUsername,
+    /// A password that may not be used.
+    PasswordRefused,
+    /// As many rows of a kind as there may be.
+    TooMany,
+    /// Too many tries in too short a time.
+    TooManyTries,
+    /// The server runs in `open` mode.
+    NoAccounts,
     /// Nothing there, or somebody else's.
     NotFound,
     /// The path is there, the method is not.
@@ -83,23 +113,10 @@ pub enum Kind {
 impl Kind {
     /// Status, `code` and `title`: the whole policy at a glance.
     const fn entry(self) -> (StatusCode, &'static str, &'static str) {
-        use RefusalCode as R;
         use StatusCode as S;
         match self {
             Self::Refused(code) => {
-                let (status, title) = match code {
-                    R::EmptyBody => (S::BAD_REQUEST, "No bytes were sent"),
-                    R::UnsupportedFormat => (S::UNSUPPORTED_MEDIA_TYPE, "Not an image of a supported kind"),
-                    R::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "The upload is too large"),
-                    R::TooManyPixels => (S::PAYLOAD_TOO_LARGE, "A page has too many pixels"),
-                    R::SideTooLong => (S::PAYLOAD_TOO_LARGE, "A side of the page is too long"),
-                    R::TooManyPages => (S::PAYLOAD_TOO_LARGE, "Too many pages"),
-                    R::NeedsTooMuchMemory => (S::PAYLOAD_TOO_LARGE, "The image needs too much memory"),
-                    R::Malformed => (S::UNPROCESSABLE_ENTITY, "The image is damaged"),
-                    R::UnsupportedFeature => (S::UNSUPPORTED_MEDIA_TYPE, "The image uses an unsupported feature"),
-                    R::UnknownPreset => (S::UNPROCESSABLE_ENTITY, "No such preset"),
-                    R::InvalidSetting => (S::UNPROCESSABLE_ENTITY, "The preset has no such setting"),
-                };
+                let (status, title) = refused(code);
                 (status, code.as_str(), title)
             }
             Self::InvalidParameter => (S::BAD_REQUEST, "invalid_parameter", "A parameter is not valid"),
@@ -113,6 +130,20 @@ impl Kind {
             }
             Self::HostNotAllowed => (S::FORBIDDEN, "host_not_allowed", "This address is not served"),
             Self::OriginNotAllowed => (S::FORBIDDEN, "origin_not_allowed", "Requests of other sites are not taken"),
+            Self::LoginRequired => (S::UNAUTHORIZED, "login_required", "A login is needed"),
+            Self::WrongLogin => (S::UNAUTHORIZED, "wrong_login", "The name or the password is not right"),
+            Self::WrongPassword => (S::FORBIDDEN, "wrong_password", "The password is not right"),
+            Self::CsrfHeaderMissing => (S::FORBIDDEN, "csrf_header_missing", "The request may come from another site"),
+            Self::AdministratorsOnly => (S::FORBIDDEN, "administrators_only", "Administrators only"),
+            Self::ScopeMissing => (S::FORBIDDEN, "scope_missing", "The token may not do this"),
+            Self::RegistrationClosed => (S::FORBIDDEN, "registration_closed", "Nobody can register"),
+            Self::NotInvited => (S::FORBIDDEN, "not_invited", "Registration is by invitation"),
+            Self::UsernameTaken => (S::CONFLICT, "username_taken", "The name is taken"),
+            Self::InvalidUsername => (S::UNPROCESSABLE_ENTITY, "invalid_username", "Not a name for an account"),
+            Self::PasswordRefused => (S::UNPROCESSABLE_ENTITY, "password_refused", "The password cannot be used"),
+            Self::TooMany => (S::UNPROCESSABLE_ENTITY, "too_many", "There are as many as there may be"),
+            Self::TooManyTries => (S::TOO_MANY_REQUESTS, "too_many_tries", "Too many tries"),
+            Self::NoAccounts => (S::CONFLICT, "no_accounts", "This server has no accounts"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "Nothing here"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here"),
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "request_timeout", "The request took too long"),
@@ -140,6 +171,25 @@ impl Kind {
             Self::NotReady => (S::SERVICE_UNAVAILABLE, "not_ready", "This node takes no jobs"),
             Self::StorageFull => (S::INSUFFICIENT_STORAGE, "storage_full", "The disk is nearly full"),
         }
+    }
+}
+
+/// Status and `title` of an input that is refused.
+const fn refused(code: RefusalCode) -> (StatusCode, &'static str) {
+    use RefusalCode as R;
+    use StatusCode as S;
+    match code {
+        R::EmptyBody => (S::BAD_REQUEST, "No bytes were sent"),
+        R::UnsupportedFormat => (S::UNSUPPORTED_MEDIA_TYPE, "Not an image of a supported kind"),
+        R::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "The upload is too large"),
+        R::TooManyPixels => (S::PAYLOAD_TOO_LARGE, "A page has too many pixels"),
+        R::SideTooLong => (S::PAYLOAD_TOO_LARGE, "A side of the page is too long"),
+        R::TooManyPages => (S::PAYLOAD_TOO_LARGE, "Too many pages"),
+        R::NeedsTooMuchMemory => (S::PAYLOAD_TOO_LARGE, "The image needs too much memory"),
+        R::Malformed => (S::UNPROCESSABLE_ENTITY, "The image is damaged"),
+        R::UnsupportedFeature => (S::UNSUPPORTED_MEDIA_TYPE, "The image uses an unsupported feature"),
+        R::UnknownPreset => (S::UNPROCESSABLE_ENTITY, "No such preset"),
+        R::InvalidSetting => (S::UNPROCESSABLE_ENTITY, "The preset has no such setting"),
     }
 }
 
@@ -285,6 +335,9 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"inkpool\""));
+        }
         if let Some(seconds) = retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -309,6 +362,32 @@ impl From<LedgerError> for Problem {
             LedgerError::Unavailable(_) => Self::unavailable(&error),
             LedgerError::Corrupt(_) => Self::internal(&error),
         }
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let kind = match &error {
+            AuthError::Store(error) => return error.clone().into(),
+            AuthError::Password(broken @ PasswordError::Broken(_)) => return Self::internal(broken),
+            AuthError::TooManyTries { wait } => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                return Self::new(Kind::TooManyTries, error.to_string()).retry_after(seconds);
+            }
+            AuthError::Busy => return Self::new(Kind::Overloaded, error.to_string()).retry_after(1),
+            AuthError::TooMany { what, limit } => {
+                let figures = (format!("{limit} {what}"), format!("more than {limit} {what}"));
+                return Self::new(Kind::TooMany, error.to_string()).figures(figures.0, figures.1);
+            }
+            AuthError::WrongLogin => Kind::WrongLogin,
+            AuthError::InvalidUsername => Kind::InvalidUsername,
+            AuthError::Password(_) => Kind::PasswordRefused,
+            AuthError::NameTaken => Kind::UsernameTaken,
+            AuthError::RegistrationClosed => Kind::RegistrationClosed,
+            AuthError::NotInvited => Kind::NotInvited,
+            AuthError::BeyondOwn => Kind::ScopeMissing,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

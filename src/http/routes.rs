@@ -10,14 +10,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::identity::{Need, guarded};
 use super::problem::{Kind, Problem};
 use super::{
-    AppState, JSON_BYTES_MAX, assets, cluster, events, files, guard, health, images, jobs, limits, observe, presets,
-    upload,
+    AppState, JSON_BYTES_MAX, accounts, assets, cluster, events, files, guard, health, identity, images, jobs, limits,
+    observe, presets, sessions, tokens, upload,
 };
 
 /// Headers of every answer that sets no stricter ones. The page needs its own scripts, styles and pictures, and
@@ -37,6 +40,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 
 #[derive(OpenApi)]
 #[openapi(
+    modifiers(&Schemes),
     info(
         title = "Inkpool",
         description = "Cleans and converts images: upload, follow the job, fetch the files. Errors are problem \
@@ -48,17 +52,57 @@ const HEADERS: [(HeaderName, &str); 6] = [
         (name = "jobs", description = "What is being made of them"),
         (name = "events", description = "Server-sent events"),
         (name = "presets", description = "What can be asked for"),
+        (name = "accounts", description = "Login, sessions, tokens"),
         (name = "cluster", description = "Nodes, slots, queues"),
         (name = "health", description = "For load balancers and Prometheus"),
     )
 )]
 struct Description;
 
+/// The two ways to come in.
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let session = ApiKeyValue::with_description(
+            "__Host-inkpool_session",
+            "Of a browser; on this machine it is called inkpool_session. Pages send X-Inkpool-Csrf: 1 with what is not GET. \
+             Without accounts nothing is needed.",
+        );
+        let token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A token, with the scopes that stand at each operation."))
+            .build();
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("session", RefOr::T(SecurityScheme::ApiKey(ApiKey::Cookie(session))));
+        components.add_security_scheme("token", RefOr::T(SecurityScheme::Http(token)));
+    }
+}
+
+/// Every route stands in one group, and a group says what its routes need.
 fn api() -> OpenApiRouter<AppState> {
-    let v1 = OpenApiRouter::new()
+    let public = OpenApiRouter::new()
+        .routes(routes!(accounts::entrance))
+        .routes(routes!(accounts::create))
+        .routes(routes!(sessions::create))
+        // Its signature is all that is asked for.
+        .routes(routes!(upload::content::put));
+    let own_account = OpenApiRouter::new()
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::revoke))
+        .routes(routes!(sessions::change_password))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke));
+    let administrators = OpenApiRouter::new()
+        .routes(routes!(accounts::list))
+        .routes(routes!(accounts::invitations, accounts::invite))
+        .routes(routes!(accounts::revoke_invitation))
+        .routes(routes!(cluster::show))
+        .routes(routes!(cluster::change));
+    let everybody = OpenApiRouter::new()
+        .routes(routes!(sessions::show, sessions::delete))
         .routes(routes!(images::list, upload::create))
         .routes(routes!(upload::announce::announce))
-        .routes(routes!(upload::content::put))
         .routes(routes!(upload::complete::complete))
         .routes(routes!(images::show, images::delete))
         .routes(routes!(images::process_again))
@@ -70,14 +114,16 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(events::all))
         .routes(routes!(events::of_job))
         .routes(routes!(presets::list))
-        .routes(routes!(presets::limits))
-        .routes(routes!(cluster::show))
-        .routes(routes!(cluster::change));
-    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(presets::limits));
+    let v1 = identity::public(public)
+        .merge(guarded(own_account, Need::OwnAccount))
+        .merge(guarded(administrators, Need::Administrator))
+        .merge(guarded(everybody, Need::Login));
+    let health = OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(health::metrics))
-        .nest("/api/v1", v1)
+        .routes(routes!(health::metrics));
+    OpenApiRouter::with_openapi(Description::openapi()).merge(identity::public(health)).nest("/api/v1", v1)
 }
 
 /// The description of the API (OpenAPI 3.1), as it stands in `docs/openapi.json`.
@@ -109,8 +155,9 @@ pub fn router(state: AppState) -> Router {
         .layer(from_fn(security_headers))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(state.clone(), limits::header_size))
-        .layer(from_fn_with_state(state.clone(), guard::open_mode))
+        .layer(from_fn_with_state(state.clone(), guard::site))
         .layer(from_fn_with_state(state.clone(), limits::load_and_time))
+        .layer(from_fn_with_state(state.clone(), identity::identify))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX));
     router.layer(layers).with_state(state)
 }

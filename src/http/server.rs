@@ -1,6 +1,7 @@
 //! The server loop: connections with bounds on headers, silence and number, and a shutdown that ends.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
+use super::identity::Peer;
 use super::idle::IdleIo;
 use super::{AppState, router};
 
@@ -45,8 +48,12 @@ pub async fn serve(listener: TcpListener, state: AppState, shutdown: Cancellatio
     let graceful = GracefulShutdown::new();
     let cut_off = CancellationToken::new();
     loop {
-        let Some((stream, place)) = next(&listener, &connections, &shutdown).await else { break };
-        let service = TowerToHyperService::new(router.clone());
+        let Some((stream, peer, place)) = next(&listener, &connections, &shutdown).await else { break };
+        let service = router.clone().map_request(move |mut request: axum::http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer.ip()));
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let io = TokioIo::new(IdleIo::new(stream, idle + ANSWER_FIRST));
         let connection = graceful.watch(http.serve_connection(io, service));
         let cut_off = cut_off.clone();
@@ -74,17 +81,17 @@ async fn next(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
     shutdown: &CancellationToken,
-) -> Option<(TcpStream, Place)> {
+) -> Option<(TcpStream, SocketAddr, Place)> {
     let accept = async {
         let place = Arc::clone(connections).acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Events are small and must not wait for more.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "set_nodelay");
                     }
-                    return Some((stream, place));
+                    return Some((stream, peer, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");

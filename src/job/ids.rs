@@ -40,6 +40,18 @@ id!(
     OwnerId
 );
 id!(
+    /// One account. Its images belong to the account's [`OwnerId`].
+    AccountId
+);
+id!(
+    /// One session or token.
+    CredentialId
+);
+id!(
+    /// One invitation.
+    InvitationId
+);
+id!(
     /// One upload.
     ImageId
 );
@@ -53,6 +65,6 @@ id!(
 );
 
 impl OwnerId {
-    /// The one user of `open` mode, who needs no login.
+    /// The one user of `open` mode, who needs no login. The first account takes over what is theirs.
     pub const LOCAL: Self = Self(Uuid::from_u128(1));
 }

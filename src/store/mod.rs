@@ -1,5 +1,6 @@
 //! The ledger: what SQL says is true. A port; the adapters are in the files beside this one.
 
+pub mod accounts;
 pub mod lock;
 mod model;
 pub mod postgres;

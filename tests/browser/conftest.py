@@ -76,7 +76,7 @@ def open_page(chromium, tmp_path):
     contexts = []
     said = []
 
-    def begin(server, width=1280, height=900, expect_errors=False, **options):
+    def begin(server, width=1280, height=900, expect_errors=False, inside=True, **options):
         context = chromium.new_context(
             viewport={"width": width, "height": height}, reduced_motion="reduce", accept_downloads=True, **options
         )
@@ -87,8 +87,9 @@ def open_page(chromium, tmp_path):
             page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(server.url)
-        page.wait_for_selector("#link[data-state=live]")
-        page.wait_for_selector("#presets input")
+        if inside:
+            page.wait_for_selector("#link[data-state=live]")
+            page.wait_for_selector("#presets input")
         return page
 
     yield begin

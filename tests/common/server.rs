@@ -25,12 +25,13 @@ pub struct Server {
 /// How to start it.
 pub struct Options {
     pub slots: u32,
+    pub listen: String,
     pub environment: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { slots: 2, environment: Vec::new() }
+        Self { slots: 2, listen: "127.0.0.1:0".to_owned(), environment: Vec::new() }
     }
 }
 
@@ -49,7 +50,7 @@ impl Options {
 /// The program with a clean environment on a data directory, not started yet.
 pub fn command(data: &Path, options: &Options) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inkpool"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--slots", &options.slots.to_string(), "--data"]).arg(data);
+    command.args(["serve", "--listen", &options.listen, "--slots", &options.slots.to_string(), "--data"]).arg(data);
     command.env_clear().env("PATH", "/usr/bin:/bin").current_dir(data);
     command.envs(options.environment.iter().map(|(key, value)| (key, value)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -145,6 +146,19 @@ impl Server {
                 return job;
             }
             assert!(began.elapsed() < PATIENCE, "{id} is not {states:?} but {job}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// Waits for the end of a job, asking by requests that `ask` makes of a path.
+    pub async fn wait_final_as(&self, id: &str, ask: impl Fn(&str) -> reqwest::RequestBuilder) -> Value {
+        let began = Instant::now();
+        loop {
+            let job: Value = ask(&format!("/api/v1/jobs/{id}")).send().await.unwrap().json().await.unwrap();
+            if ["succeeded", "failed", "cancelled"].contains(&job["state"].as_str().unwrap_or("")) {
+                return job;
+            }
+            assert!(began.elapsed() < PATIENCE, "{id} has not ended but is {job}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }

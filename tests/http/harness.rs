@@ -135,6 +135,7 @@ impl Server {
             blobs: blobs.clone(),
             presets: Arc::new(Presets::builtin().unwrap()),
             control: actors.clone(),
+            auth: None,
             config: Arc::new(config),
             signer: Arc::new(inkpool::http::UrlSigner::new(&[7; 32])),
             metrics: metrics_handle(),

@@ -1,6 +1,19 @@
 // Talks to the server. Everything that fails becomes a Refused with a problem document in it.
 
 const BASE = "/api/v1";
+// Pages of other sites cannot send it, so the server knows that the request is meant.
+const OWN_PAGE = { "x-inkpool-csrf": "1" };
+let onLoggedOut = () => {};
+
+// Called whenever the server says that the login no longer holds.
+export function whenLoggedOut(what) {
+  onLoggedOut = what;
+}
+
+function told(problem) {
+  if (problem.code === "login_required") onLoggedOut();
+  return problem;
+}
 
 export class Refused extends Error {
   constructor(problem, retryAfterSeconds = null) {
@@ -35,7 +48,7 @@ function seconds(header) {
 }
 
 export async function call(method, path, body) {
-  const options = { method, headers: { accept: "application/json" } };
+  const options = { method, headers: { accept: "application/json", ...OWN_PAGE } };
   if (body !== undefined) {
     options.headers["content-type"] = "application/json";
     options.body = JSON.stringify(body);
@@ -48,7 +61,7 @@ export async function call(method, path, body) {
   } catch {
     throw unreachable();
   }
-  if (!response.ok) throw new Refused(problemOf(text, response.status), seconds(response.headers.get("retry-after")));
+  if (!response.ok) throw new Refused(told(problemOf(text, response.status)), seconds(response.headers.get("retry-after")));
   return text ? JSON.parse(text) : null;
 }
 
@@ -60,13 +73,14 @@ export function send(file, { preset, key, onProgress }) {
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, file.size));
     request.addEventListener("load", () => {
       if (request.status === 202) resolve(JSON.parse(request.responseText).items[0]);
-      else reject(new Refused(problemOf(request.responseText, request.status), seconds(request.getResponseHeader("retry-after"))));
+      else reject(new Refused(told(problemOf(request.responseText, request.status)), seconds(request.getResponseHeader("retry-after"))));
     });
     request.addEventListener("error", () => reject(unreachable()));
     request.addEventListener("abort", () => reject(new Refused({ status: 0, code: "aborted", detail: "Stopped." })));
   });
   request.open("POST", `${BASE}/images?${query}`);
   request.setRequestHeader("idempotency-key", key);
+  for (const [name, value] of Object.entries(OWN_PAGE)) request.setRequestHeader(name, value);
   request.setRequestHeader("content-type", "application/octet-stream");
   request.send(file);
   return { done, stop: () => request.abort() };

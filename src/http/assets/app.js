@@ -1,7 +1,9 @@
 // The page: what there is, what happens to it, and what can be done with it.
 
-import { call } from "./api.js";
+import * as account from "./account.js";
+import { call, whenLoggedOut } from "./api.js";
 import * as cards from "./cards.js";
+import { enter, enterAgain } from "./door.js";
 import { follow } from "./events.js";
 import * as intake from "./intake.js";
 import * as uploads from "./uploads.js";
@@ -11,6 +13,7 @@ import { bytes, canShow, count, troubleOf } from "./words.js";
 const LIST_LIMIT = 24;
 // The answer to an upload of this page may come after the event about it.
 const STRANGER_WAIT_MS = 1500;
+const KNOCK_AGAIN_MS = 2000;
 
 const list = document.getElementById("cards");
 const byImage = new Map();
@@ -321,6 +324,21 @@ async function readOffer() {
     `${Math.round(bounds.page_pixels_max / 1_000_000)} megapixels a page, ${bounds.pages_max} pages.`;
 }
 
+// Whoever cannot be let in for want of a server is let in when it is back.
+async function comeIn() {
+  try {
+    return await enter();
+  } catch {
+    link("lost", "connecting again");
+    await new Promise((resolve) => setTimeout(resolve, KNOCK_AGAIN_MS));
+    return comeIn();
+  }
+}
+
+const me = await comeIn();
+account.watch(me);
+// What could not be asked is asked again at the next refusal.
+whenLoggedOut(() => enterAgain(me).catch(() => {}));
 intake.watch({ onFiles: addFiles });
 document.getElementById("more").addEventListener("click", readOlder);
 document.getElementById("tray").addEventListener("submit", (event) => event.preventDefault());

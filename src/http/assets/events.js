@@ -4,6 +4,8 @@
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
 
+import { call } from "./api.js";
+
 export function follow({ onOpen, onJob, onProgress, onLost }) {
   let wait = FIRST_WAIT_MS;
   const open = () => {
@@ -17,6 +19,8 @@ export function follow({ onOpen, onJob, onProgress, onLost }) {
     source.addEventListener("error", () => {
       onLost();
       if (source.readyState !== EventSource.CLOSED) return;
+      // A stream does not say why it was refused; if it is for want of a login, this does.
+      call("GET", "/session").catch(() => {});
       setTimeout(open, wait);
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
     });

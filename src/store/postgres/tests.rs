@@ -14,6 +14,10 @@ mod conformance {
     crate::store::suite::ledger_suite!(crate::store::postgres::tests::open_fresh);
 }
 
+mod accounts {
+    crate::store::suite::accounts_suite!(crate::store::postgres::tests::open_accounts);
+}
+
 /// Nodes that a test has on one database.
 const NODES: usize = 4;
 
@@ -111,6 +115,11 @@ pub(crate) async fn open_fresh() -> Fresh {
         nodes.push(database.node().await as Arc<dyn Ledger>);
     }
     Fresh { ledger: nodes.remove(0), peers: nodes, _keep: Box::new(database) }
+}
+
+pub(crate) async fn open_accounts() -> (Arc<dyn crate::store::accounts::Accounts>, Database) {
+    let database = Database::fresh().await;
+    (database.node().await, database)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

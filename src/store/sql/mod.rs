@@ -2,6 +2,7 @@
 //! database and puts a [`SqlLedger`] together.
 
 pub(in crate::store) mod accept;
+mod accounts;
 pub(in crate::store) mod events;
 pub(in crate::store) mod housekeeping;
 mod ledger;

@@ -16,6 +16,15 @@ mod conformance {
     crate::store::suite::ledger_suite!(crate::store::sqlite::tests::open);
 }
 
+mod accounts {
+    crate::store::suite::accounts_suite!(crate::store::sqlite::tests::open_accounts);
+}
+
+pub(crate) async fn open_accounts() -> (Arc<dyn crate::store::accounts::Accounts>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    (Arc::new(open_in(&directory).await), directory)
+}
+
 pub(crate) fn settings() -> config::Store {
     config::Config::defaults().unwrap().store
 }

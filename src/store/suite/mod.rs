@@ -3,6 +3,7 @@
 
 #![expect(clippy::cognitive_complexity, reason = "each await and assert counts; the cases are straight lines")]
 
+pub(crate) mod accounts;
 pub(crate) mod events;
 pub(crate) mod housekeeping;
 pub(crate) mod nodes;
@@ -74,6 +75,26 @@ macro_rules! ledger_suite {
     };
 }
 pub(crate) use ledger_suite;
+
+/// The same for [`crate::store::accounts::Accounts`]: `open` returns the empty store and what must live as long as it.
+macro_rules! accounts_suite {
+    ($open:path) => {
+        $crate::store::suite::accounts_suite! { @cases $open;
+            the_first_account_is_the_administrator, names_differ_in_more_than_case, entries_are_checked,
+            an_invitation_is_good_once, accounts_are_bounded, lists_go_on, secrets_open_one_account,
+            what_is_expired_opens_nothing, sessions_rotate_and_give_way, tokens_are_bounded, others_cannot_revoke,
+            a_new_password_ends_sessions, a_race_has_one_administrator;
+        }
+    };
+    (@cases $open:path; $($case:ident),+;) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let (accounts, _keep) = $open().await;
+            $crate::store::suite::accounts::$case(&accounts).await;
+        })+
+    };
+}
+pub(crate) use accounts_suite;
 
 /// Later than every time in a test.
 pub(crate) const FAR: i64 = i64::MAX / 2;

@@ -1,0 +1,254 @@
+//! `inkpool admin`: works on the data directory, whether the server runs or not.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Exit, complain};
+use crate::app;
+use crate::auth::{Auth, NewToken};
+use crate::config::Config;
+use crate::store::accounts::{AccountRow, Role, Scopes};
+use crate::store::rfc3339;
+
+/// Accounts listed at once.
+const PAGE: u32 = 500;
+/// A line with a password is at most this long, bytes.
+const LINE_BYTES_MAX: u64 = 4096;
+
+/// Looks after a server's data directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  inkpool admin user create ada                 asks for the password
+  echo 'seven crooked lamps' | inkpool admin user passwd ada
+  inkpool admin token create --user ada --name scanner --scopes read,write
+  inkpool admin config show
+
+Works beside a running server. The data directory is the one of the settings, or --data.")]
+pub struct AdminArgs {
+    /// Settings that override the defaults (TOML).
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where ledger, objects and slot directories live.
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+    /// One JSON object for each result.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AdminCommand {
+    /// Accounts.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens of programs.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum UserCommand {
+    /// Makes an account; the password is asked for, or read from standard input. The first account is an administrator's.
+    Create {
+        /// 1 to 64 letters, digits or . _ @ + -
+        username: String,
+        /// Makes an administrator.
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Sets a password and ends the account's sessions.
+    Passwd {
+        /// Of the account.
+        username: String,
+    },
+    /// Lists accounts, newest first.
+    List,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum TokenCommand {
+    /// Makes a token and prints its secret, this once.
+    Create {
+        /// Whose.
+        #[arg(long, value_name = "USERNAME")]
+        user: String,
+        /// For people.
+        #[arg(long)]
+        name: String,
+        /// Of read, write, admin.
+        #[arg(long, value_delimiter = ',', default_value = "read,write")]
+        scopes: Vec<String>,
+        /// Until when, such as 2027-01-01T00:00:00Z; without it, until it is revoked.
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ConfigCommand {
+    /// Prints the settings in force (TOML), secrets masked.
+    Show,
+}
+
+/// Runs one command.
+pub fn run(args: &AdminArgs) -> Exit {
+    let mut config = match Config::load(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return complain(&error.to_string(), Exit::Usage),
+    };
+    if let Some(data) = &args.data {
+        config.data.clone_from(data);
+    }
+    let result = match &args.command {
+        AdminCommand::Config(ConfigCommand::Show) => show_config(&config, args.json),
+        AdminCommand::User(command) => on_accounts(&config, |auth| user(auth, command, args.json)),
+        AdminCommand::Token(command) => on_accounts(&config, |auth| token(auth, command, args.json)),
+    };
+    match result {
+        Ok(()) => Exit::Done,
+        Err(error) => complain(&format!("{error:#}"), Exit::Failed),
+    }
+}
+
+fn on_accounts<F: Future<Output = anyhow::Result<()>>>(
+    config: &Config,
+    work: impl FnOnce(Arc<Auth>) -> F,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let accounts = app::open_accounts(config).await?;
+        let auth = Arc::new(Auth::new(accounts.clone(), config.auth.clone()).await?);
+        let result = work(auth).await;
+        accounts.close_accounts().await;
+        result
+    })
+}
+
+async fn user(auth: Arc<Auth>, command: &UserCommand, as_json: bool) -> anyhow::Result<()> {
+    match command {
+        UserCommand::Create { username, admin } => {
+            let role = if *admin { Role::Admin } else { Role::User };
+            let account = auth.appoint(username, read_password()?, role).await?;
+            print_account(&account, as_json)
+        }
+        UserCommand::Passwd { username } => {
+            if !auth.set_password(username, read_password()?).await? {
+                bail!("there is no account {username}");
+            }
+            Ok(())
+        }
+        UserCommand::List => {
+            let mut before = None;
+            loop {
+                let page = auth.accounts().accounts(before, PAGE).await?;
+                for account in &page {
+                    print_account(account, as_json)?;
+                }
+                match page.last() {
+                    Some(last) if page.len() == PAGE as usize => before = Some(last.id),
+                    Some(_) | None => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn print_account(account: &AccountRow, as_json: bool) -> anyhow::Result<()> {
+    let created_at = rfc3339(account.created_at_ms);
+    let (id, role) = (account.id.to_string(), account.role.as_str());
+    if as_json {
+        return print(&json!({"id": id, "username": account.username, "role": role, "created_at": created_at}));
+    }
+    writeln!(std::io::stdout(), "{id}  {role:5}  {created_at}  {}", account.username).context("standard output")
+}
+
+fn print(value: &Value) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{value}").context("standard output")
+}
+
+async fn token(auth: Arc<Auth>, command: &TokenCommand, as_json: bool) -> anyhow::Result<()> {
+    let TokenCommand::Create { user, name, scopes, expires_at } = command;
+    let Some((account, _)) = auth.accounts().account_by_name(user).await? else {
+        bail!("there is no account {user}");
+    };
+    let scopes = Scopes::parse(&scopes.join(" ")).filter(|scopes| !scopes.list().is_empty());
+    let scopes = scopes.context("--scopes takes read, write and admin")?;
+    let parse = |text: &String| OffsetDateTime::parse(text, &Rfc3339).map(|at| at.unix_timestamp() * 1000);
+    let expires_at_ms = expires_at.as_ref().map(parse).transpose().context("--expires-at is no time of RFC 3339")?;
+    let new = NewToken { name: name.clone(), scopes, expires_at_ms };
+    let (row, secret) = auth.issue_token(account.id, new).await?;
+    if as_json {
+        return print(&json!({"id": row.id, "name": row.name, "secret": secret.reveal()}));
+    }
+    writeln!(std::io::stdout(), "{}", secret.reveal()).context("standard output")
+}
+
+/// Asks on a terminal without showing it; else one line of standard input.
+fn read_password() -> anyhow::Result<String> {
+    if std::io::stdin().is_terminal() {
+        let password = rpassword::prompt_password("Password: ").context("the password")?;
+        if rpassword::prompt_password("Again: ").context("the password")? != password {
+            bail!("the two are not the same");
+        }
+        return Ok(password);
+    }
+    let mut line = String::new();
+    let mut input = std::io::Read::take(std::io::stdin().lock(), LINE_BYTES_MAX);
+    input.read_line(&mut line).context("the password on standard input")?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn show_config(config: &Config, as_json: bool) -> anyhow::Result<()> {
+    let mut shown = serde_json::to_value(config)?;
+    mask(&mut shown);
+    if as_json {
+        return print(&shown);
+    }
+    let text = toml::to_string_pretty(&shown).context("the settings")?;
+    std::io::stdout().write_all(text.as_bytes()).context("standard output")
+}
+
+/// Hides passwords in addresses (`scheme://user:password@host`), wherever they stand.
+fn mask(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some((scheme, rest)) = text.split_once("://")
+                && let Some((user_info, host)) = rest.rsplit_once('@')
+            {
+                // Without a colon it is a token.
+                let user = user_info.split_once(':').map_or(String::new(), |(user, _)| format!("{user}:"));
+                *text = format!("{scheme}://{user}***@{host}");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        Value::Object(members) => members.values_mut().for_each(mask),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_addresses_are_masked() {
+        let mut value = json!({"store": {"url": "postgres://ink:geheim@db/ink"}, "bus": {"url": "nats://token@host"},
+            "log": {"filter": "info"}});
+        mask(&mut value);
+        assert_eq!(value["store"]["url"], "postgres://ink:***@db/ink");
+        assert_eq!(value["bus"]["url"], "nats://***@host");
+        assert_eq!(value["log"]["filter"], "info");
+    }
+}
