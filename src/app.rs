@@ -17,6 +17,7 @@ use crate::actors::{Deps, control::NodeControl, janitor, links::Links, node::Nod
 use crate::auth::{Auth, AuthError};
 use crate::blobs::Blobs;
 use crate::bus::embedded::EmbeddedBus;
+use crate::bus::jetstream::{JetStreamBus, NatsSettings};
 use crate::bus::{BusSettings, JobBus};
 use crate::cluster::Control;
 use crate::config::{AuthMode, Config, Runtime};
@@ -33,6 +34,8 @@ use crate::{http, telemetry};
 
 /// Progress messages a slow watcher may fall behind before it misses some; nobody counts on them.
 const PROGRESS_BUFFER: usize = 1024;
+/// The value of `bus.url` that stands for the in-process bus.
+const EMBEDDED: &str = "embedded";
 /// What handlers get to end after the actors have stopped.
 const HTTP_GRACE: Duration = Duration::from_secs(10);
 
@@ -183,21 +186,13 @@ pub async fn open_accounts(config: &Config) -> anyhow::Result<Arc<dyn Accounts>>
 }
 
 async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<Deps> {
-    let not_built = |what: &str, value: &str| format!("{what} = {value:?} is not part of this version");
-    if config.bus.url != "embedded" {
-        bail!(not_built("bus.url", &config.bus.url));
-    }
     let data = &config.data;
     let database = open_database(config).await.context("the ledger")?;
     let accounts = (config.auth.mode == AuthMode::Accounts).then(|| database.clone() as Arc<dyn Accounts>);
     let ledger: Arc<dyn Ledger> = database;
     let blobs = Blobs::connect(&config.blobs, &config.aws, &data.join("objects")).context("the object store")?;
     blobs.check().await.with_context(|| format!("the object store {}", config.blobs.url))?;
-    let bus: Arc<dyn JobBus> = Arc::new(EmbeddedBus::new(BusSettings {
-        ack_wait: Duration::from_secs(config.bus.ack_wait_s),
-        duplicate_window: Duration::from_secs(config.bus.duplicate_window_s),
-        messages_max: config.bus.lane_messages_max,
-    }));
+    let bus = bus(config).await?;
     let node = node_name(data)?;
     let runtime = slot_runtime(config, &node, program).await?;
     let shared = Arc::new(Shared::new(&node, runtime.name(), config.slots_count()));
@@ -283,17 +278,44 @@ async fn open_database(config: &Config) -> anyhow::Result<Arc<SqlLedger>> {
     })
 }
 
+async fn bus(config: &Config) -> anyhow::Result<Arc<dyn JobBus>> {
+    let bus = &config.bus;
+    let settings = BusSettings {
+        ack_wait: Duration::from_secs(bus.ack_wait_s),
+        duplicate_window: Duration::from_secs(bus.duplicate_window_s),
+        messages_max: bus.lane_messages_max,
+    };
+    if bus.url == EMBEDDED {
+        return Ok(Arc::new(EmbeddedBus::new(settings)));
+    }
+    if !bus.url.starts_with("nats://") && !bus.url.starts_with("tls://") {
+        bail!("bus.url is `{EMBEDDED}`, `nats://host:port` or `tls://host:port`");
+    }
+    let nats = NatsSettings {
+        url: bus.url.clone(),
+        user: bus.user.clone(),
+        password: bus.password.clone(),
+        credentials_file: bus.credentials_file.clone(),
+        ca_file: bus.ca_file.clone(),
+        client_cert_file: bus.client_cert_file.clone(),
+        client_key_file: bus.client_key_file.clone(),
+        tls: bus.tls,
+        replicas: bus.replicas,
+        timeout: Duration::from_millis(bus.timeout_ms),
+    };
+    Ok(Arc::new(JetStreamBus::open(&nats, settings).await.context("the bus")?))
+}
+
 /// Removes what the last start of this node left behind. Nobody else writes here: the data directory is locked.
 async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
     let processes = deps.runtime.sweep().await.context("workers of an earlier start could not be removed")?;
     let staged = deps.blobs.sweep_staging().await.context("half-written objects could not be removed")?;
     // Before objects are looked at: outputs of a start that nobody works on any more are without an owner.
     let lost = deps.ledger.recover(&deps.node, "").await.context("the ledger")?.len();
-    // The embedded bus starts empty: whatever was on the old one is released again.
-    let unreleased = match deps.config.bus.url.as_str() {
-        "embedded" => deps.ledger.unrelease_all(&deps.node).await.context("the ledger")?,
-        _ => 0,
-    };
+    // The embedded bus starts empty: whatever was on the old one is released again. What another bus has kept, the relay
+    // finds out.
+    let embedded = deps.config.bus.url == EMBEDDED;
+    let unreleased = if embedded { deps.ledger.unrelease_all(&deps.node).await.context("the ledger")? } else { 0 };
     let slots = deps.slots_directory();
     if slots.exists() {
         std::fs::remove_dir_all(&slots).with_context(|| format!("slot directories {}", slots.display()))?;

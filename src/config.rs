@@ -151,6 +151,15 @@ section!(
     /// `[bus]`
     Bus {
         url: String,
+        user: String,
+        password: String,
+        credentials_file: PathBuf,
+        ca_file: PathBuf,
+        client_cert_file: PathBuf,
+        client_key_file: PathBuf,
+        tls: bool,
+        replicas: usize,
+        timeout_ms: u64,
         ack_wait_s: u64,
         in_progress_every_s: u64,
         duplicate_window_s: u64,
@@ -160,7 +169,7 @@ section!(
 );
 section!(
     /// `[relay]`
-    Relay { waiting_per_owner: u32, owners_max: u32, interactive_per_bulk: u32, poll_s: u64 }
+    Relay { waiting_per_owner: u32, owners_max: u32, interactive_per_bulk: u32, poll_s: u64, compare_every_s: u64 }
 );
 section!(
     /// `[slots]`
@@ -343,7 +352,7 @@ impl Config {
     /// # Errors
     /// The first key that breaks a rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules: [Rule; 16] = [
+        let rules: [Rule; 18] = [
             ("http.body_bytes_max", self.http.body_bytes_max, self.http.body_bytes_max > 0, "at least 1"),
             (
                 "http.header_bytes_max",
@@ -372,6 +381,8 @@ impl Config {
                 self.bus.in_progress_every_s * 2 < self.bus.ack_wait_s,
                 "less than half of bus.ack_wait_s",
             ),
+            ("bus.replicas", self.bus.replicas as u64, [1, 3, 5].contains(&self.bus.replicas), "1, 3 or 5"),
+            ("bus.timeout_ms", self.bus.timeout_ms, self.bus.timeout_ms >= 100, "at least 100"),
             ("bus.window_per_slot", self.bus.window_per_slot as u64, self.bus.window_per_slot >= 1, "at least 1"),
             (
                 "slots.count",

@@ -1,6 +1,7 @@
 //! The actors of a node. One file each: the listing of this folder is the way of a job.
 
 pub mod attempt;
+pub mod blind;
 pub mod control;
 pub mod effect;
 pub mod intake;

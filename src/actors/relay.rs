@@ -4,10 +4,14 @@
 //!    acknowledged it.
 //! 2. One round at a time; a wake during a round causes another.
 //! 3. Nothing is kept here but whose turn it is: a relay that restarts loses no job.
+//! 4. What the ledger calls released and a shared bus does not hold is queued again: the bus was wiped, or lost what it had
+//!    acknowledged. Looked at from time to time, and first of all after a round that failed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -31,6 +35,21 @@ pub struct JobMessage {
 /// Schema name of [`JobMessage`].
 pub const JOB_SCHEMA: &str = "inkpool.job/1";
 
+impl JobMessage {
+    /// Of a job that has started `starts` times.
+    #[must_use]
+    pub fn new(job: JobId, starts: u32) -> Self {
+        Self { schema: JOB_SCHEMA.to_owned(), job, starts }
+    }
+
+    /// As it is sent.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let Self { schema, job, starts } = self;
+        serde_json::json!({ "schema": schema, "job": job, "starts": starts }).to_string().into()
+    }
+}
+
 /// What the relay is told.
 pub enum Msg {
     /// Sign of life.
@@ -46,13 +65,16 @@ pub enum Msg {
 /// What a round gives back.
 pub struct Round {
     turns: Turns,
-    wait: Option<Duration>,
+    ended: Result<Option<Duration>, String>,
+    compared: bool,
 }
 
 /// Its state.
 pub struct State {
     deps: Arc<Deps>,
     turns: Turns,
+    compared_at: Option<Instant>,
+    failing: bool,
     busy: bool,
     again: bool,
     draining: bool,
@@ -70,7 +92,15 @@ impl Actor for Relay {
         // Before anything is asked, so that no answer is lost.
         deps.links.relay.set(myself.clone());
         let _ = myself.send_message(Msg::Wake);
-        Ok(State { deps, turns: Turns::default(), busy: false, again: false, draining: false })
+        Ok(State {
+            deps,
+            turns: Turns::default(),
+            compared_at: None,
+            failing: false,
+            busy: false,
+            again: false,
+            draining: false,
+        })
     }
 
     async fn handle(&self, myself: ActorRef<Msg>, message: Msg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -86,10 +116,7 @@ impl Actor for Relay {
                 crate::fault::hit("relay-actor");
                 state.busy = false;
                 let poll = Duration::from_secs(state.deps.config.relay.poll_s);
-                let wait = round.as_ref().and_then(|round| round.wait).unwrap_or(poll).min(poll);
-                if let Some(round) = round {
-                    state.turns = round.turns;
-                }
+                let wait = round.and_then(|round| state.settle(round)).unwrap_or(poll).min(poll);
                 if std::mem::take(&mut state.again) {
                     state.start_round(&myself);
                 } else {
@@ -108,22 +135,82 @@ impl State {
         }
         self.busy = true;
         let (deps, turns) = (self.deps.clone(), std::mem::take(&mut self.turns));
-        effect::spawn(myself.clone(), round(deps, turns), Msg::RoundDone);
+        let every = Duration::from_secs(deps.config.relay.compare_every_s);
+        let compare = deps.bus.is_shared() && self.compared_at.is_none_or(|at| at.elapsed() >= every);
+        effect::spawn(myself.clone(), round(deps, turns, compare), Msg::RoundDone);
     }
-}
 
-async fn round(deps: Arc<Deps>, mut turns: Turns) -> Round {
-    match release(&deps, &mut turns).await {
-        Ok(wait) => Round { turns, wait },
-        Err(error) => {
-            tracing::warn!(%error, "the relay could not release jobs");
-            Round { turns, wait: None }
+    /// Takes over what a round gave back; says how long to wait for the next.
+    fn settle(&mut self, round: Round) -> Option<Duration> {
+        self.turns = round.turns;
+        if round.compared {
+            self.compared_at = Some(Instant::now());
+        }
+        match round.ended {
+            Ok(wait) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the relay releases jobs again");
+                }
+                wait
+            }
+            Err(error) => {
+                self.compared_at = None;
+                // Said once: while the bus is away every round fails.
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(error, "the relay cannot release jobs");
+                }
+                None
+            }
         }
     }
 }
 
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+async fn round(deps: Arc<Deps>, mut turns: Turns, compare: bool) -> Round {
+    let mut compared = false;
+    let work = async {
+        if compare {
+            put_back_lost(&deps).await?;
+            compared = true;
+        }
+        release(&deps, &mut turns).await
+    };
+    let ended = work.await.map_err(|error: Failed| error.to_string());
+    Round { turns, ended, compared }
+}
+
+/// Queues again what is released but not on the bus.
+///
+/// The ledger is asked first: whatever it calls released then was acknowledged by the bus before. If the bus does not hold
+/// it afterwards, it was lost, or claimed meanwhile, and then the ledger refuses to take it back.
+async fn put_back_lost(deps: &Deps) -> Result<(), Failed> {
+    let limit = deps.config.bus.lane_messages_max.saturating_mul(Lane::ALL.len());
+    let released = deps.ledger.released(u32::try_from(limit).unwrap_or(u32::MAX)).await?;
+    if released.is_empty() {
+        return Ok(());
+    }
+    let mut on_bus = BTreeSet::new();
+    for lane in Lane::ALL {
+        for payload in deps.bus.messages(lane).await? {
+            if let Ok(message) = serde_json::from_slice::<JobMessage>(&payload) {
+                on_bus.insert((message.job, message.starts));
+            }
+        }
+    }
+    let mut lost = 0;
+    for job in released.iter().filter(|job| !on_bus.contains(&(job.job, job.starts))) {
+        lost += u64::from(deps.ledger.unrelease(job.job).await?);
+    }
+    if lost > 0 {
+        tracing::warn!(jobs = lost, "the bus had lost released jobs; they are released again");
+        metrics::counter!("inkpool_bus_lost_total").increment(lost);
+    }
+    Ok(())
+}
+
 /// Releases what fits; says how long until the next job becomes due.
-async fn release(deps: &Deps, turns: &mut Turns) -> Result<Option<Duration>, Box<dyn std::error::Error + Send + Sync>> {
+async fn release(deps: &Deps, turns: &mut Turns) -> Result<Option<Duration>, Failed> {
     let mut pending = 0;
     for lane in Lane::ALL {
         pending += deps.bus.depth(lane).await?.pending;
@@ -151,8 +238,7 @@ async fn release(deps: &Deps, turns: &mut Turns) -> Result<Option<Duration>, Box
 }
 
 async fn publish(deps: &Deps, waiting: &Waiting) -> Result<(), BusError> {
-    let message = JobMessage { schema: JOB_SCHEMA.to_owned(), job: waiting.job, starts: waiting.starts };
-    let payload = serde_json::to_vec(&message).map_err(|error| BusError::Unavailable(error.to_string()))?;
+    let message = JobMessage::new(waiting.job, waiting.starts);
     let id = format!("{}:{}", waiting.job, waiting.starts + 1);
-    deps.bus.publish(waiting.lane, &id, payload.into()).await
+    deps.bus.publish(waiting.lane, &id, message.encode()).await
 }

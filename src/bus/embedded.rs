@@ -220,6 +220,20 @@ impl JobBus for EmbeddedBus {
         Ok(Depth { pending: held.pending.len() + held.delayed.len(), in_flight: held.in_flight.len() })
     }
 
+    async fn messages(&self, lane: Lane) -> Result<Vec<Bytes>, BusError> {
+        let held = self.queue(lane).held();
+        if held.closed {
+            return Err(closed());
+        }
+        let waiting = held.pending.values().chain(held.delayed.values());
+        let in_flight = held.in_flight.values().map(|held| &held.message);
+        Ok(waiting.chain(in_flight).map(|message| message.payload.clone()).collect())
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn close(&self) {
         self.interactive.close();
         self.bulk.close();

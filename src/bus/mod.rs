@@ -1,6 +1,7 @@
 //! The bus: a work queue per lane with the semantics of a JetStream durable pull consumer. A port.
 
 pub mod embedded;
+pub mod jetstream;
 
 #[cfg(test)]
 mod suite;
@@ -24,6 +25,9 @@ pub enum BusError {
     /// The bus is shut down or cannot be reached.
     #[error("the bus is unavailable: {0}")]
     Unavailable(String),
+    /// The bus is there, but not as it must be: too old, not ours to use, or set up otherwise. Somebody must look.
+    #[error("the bus cannot be used: {0}")]
+    Unfit(String),
     /// The delivery is no longer ours: it was acknowledged, or delivered again after the ack wait.
     #[error("the delivery is no longer held")]
     NotHeld,
@@ -49,6 +53,10 @@ pub trait JobBus: Send + Sync + 'static {
     async fn pull(&self, lane: Lane, max: usize, wait: Duration) -> Result<Vec<Delivery>, BusError>;
     /// What a lane holds.
     async fn depth(&self, lane: Lane) -> Result<Depth, BusError>;
+    /// The payload of every message that a lane holds, delivered ones included: what the ledger is compared with.
+    async fn messages(&self, lane: Lane) -> Result<Vec<Bytes>, BusError>;
+    /// Whether other nodes use it too, and it outlives this process. What another node has released is then on it as well.
+    fn is_shared(&self) -> bool;
     /// Ends the bus; pulls return at once.
     async fn close(&self);
 }

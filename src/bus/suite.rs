@@ -21,7 +21,7 @@ macro_rules! bus_suite {
             only_the_first_answer_counts, silence_brings_it_back, in_progress_keeps_it, a_nak_brings_it_back,
             a_term_ends_it, a_redelivery_goes_first, a_duplicate_is_stored_once, the_window_passes,
             a_full_lane_refuses, waiting_pulls_wake_up, pullers_share, an_empty_pull_waits, a_dropped_pull_loses_nothing,
-            depth_adds_up, closing_ends_pulls
+            depth_adds_up, messages_lists_all, closing_ends_pulls
         }
     };
     (@cases $open:path; $($case:ident),+) => {
@@ -269,6 +269,20 @@ pub(crate) async fn depth_adds_up(bus: &Arc<dyn JobBus>) {
     let depth = bus.depth(LANE).await.unwrap();
     assert_eq!(depth.pending + depth.in_flight, 2);
     assert_eq!(bus.depth(Lane::Bulk).await.unwrap(), Depth::default());
+}
+
+pub(crate) async fn messages_lists_all(bus: &Arc<dyn JobBus>) {
+    for text in ["a", "b", "c"] {
+        publish(bus, text).await;
+    }
+    bus.publish(Lane::Bulk, "d", Bytes::from_static(b"d")).await.unwrap();
+    let held = pull(bus, 2).await;
+    held[0].acker.ack().await.unwrap();
+    held[1].acker.nak(Duration::from_secs(60)).await.unwrap();
+    let mut listed = bus.messages(LANE).await.unwrap();
+    listed.sort_unstable();
+    assert_eq!(listed, [Bytes::from_static(b"b"), Bytes::from_static(b"c")], "sent back and waiting");
+    assert_eq!(bus.messages(Lane::Bulk).await.unwrap().len(), 1);
 }
 
 pub(crate) async fn closing_ends_pulls(bus: &Arc<dyn JobBus>) {

@@ -70,6 +70,9 @@ pub trait Ledger: Send + Sync + 'static {
     async fn next_due(&self, now_ms: i64) -> LedgerResult<Option<i64>>;
     /// `queued` → `released` by `node`, outbox row removed. False when the job had moved on.
     async fn release(&self, job: JobId, node: &str) -> LedgerResult<bool>;
+    /// Jobs that are `released`, whoever did it, oldest first: at most `limit`. What a shared bus should hold, and perhaps
+    /// does not.
+    async fn released(&self, limit: u32) -> LedgerResult<Vec<Released>>;
     /// Every job that `node` has `released` goes back to `queued` with its outbox row: the bus within its process starts
     /// empty. Those of other nodes stay, and so do all where the bus is shared: then nobody calls this.
     async fn unrelease_all(&self, node: &str) -> LedgerResult<u64>;

@@ -247,6 +247,17 @@ pub struct JobFilter {
     pub state: Option<State>,
 }
 
+/// A job that was brought to the bus and not claimed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// Which.
+    pub job: JobId,
+    /// Its lane.
+    pub lane: Lane,
+    /// Starts so far, as in its message.
+    pub starts: u32,
+}
+
 /// Who claims.
 #[derive(Debug, Clone)]
 pub struct Holder {

@@ -4,6 +4,7 @@
 
 pub mod crafted;
 pub mod docker;
+pub mod nats;
 pub mod pages;
 pub mod postgres;
 pub mod server;

@@ -104,6 +104,10 @@ impl Ledger for SqlLedger {
         self.writer.run(move |tx| Box::pin(relay::step(tx, job, Event::Release, node))).await
     }
 
+    async fn released(&self, limit: u32) -> LedgerResult<Vec<Released>> {
+        relay::released(&self.readers, limit).await
+    }
+
     async fn unrelease_all(&self, node: &str) -> LedgerResult<u64> {
         let node = node.to_owned();
         self.writer.run(move |tx| Box::pin(async move { relay::unrelease_all(tx, &node).await })).await

@@ -3,10 +3,11 @@
 use uuid::Uuid;
 
 use super::moves::{load, shift};
-use super::query::{Readers, Sql, query};
+use super::query::{Readers, Row, Sql, query};
+use super::rows;
 use super::writer::Tx;
 use crate::job::{Event, JobId, Lane, OwnerId};
-use crate::store::{LedgerResult, Waiting};
+use crate::store::{LedgerResult, Released, Waiting};
 
 /// Owners that have jobs of lane `$1` due at `$2`, at most `$4`. Goes from owner to owner by index, so that an owner with
 /// 100,000 jobs costs no more than one with ten. Owners with the least in flight come first: a newcomer is seen even if
@@ -61,6 +62,9 @@ pub(in crate::store) const NEXT_DUE: &str = "SELECT min(run_at_ms) FROM outbox W
 pub(in crate::store) const RELEASED: &str =
     "SELECT id FROM jobs WHERE state = 'released' AND (node = $1 OR node IS NULL) ORDER BY id";
 
+/// What any node has brought to the bus.
+const RELEASED_BY_ANY: &str = "SELECT id, lane, starts FROM jobs WHERE state = 'released' ORDER BY id LIMIT $1";
+
 /// See [`crate::store::Ledger::waiting`].
 pub(in crate::store) async fn waiting(
     readers: &Readers,
@@ -100,6 +104,14 @@ pub(in crate::store) async fn next_due(readers: &Readers, now_ms: i64) -> Ledger
 pub(in crate::store) async fn step(tx: &mut Tx, id: JobId, event: Event, node: Option<String>) -> LedgerResult<bool> {
     let Some(before) = load(tx, id).await? else { return Ok(false) };
     Ok(shift(tx, &before, event, |job| job.node = node).await?.is_ok())
+}
+
+/// See [`crate::store::Ledger::released`].
+pub(in crate::store) async fn released(readers: &Readers, limit: u32) -> LedgerResult<Vec<Released>> {
+    let rows = query(RELEASED_BY_ANY).bind(limit).fetch_all(readers).await?;
+    let released =
+        |row: &Row| Ok(Released { job: JobId(row.get("id")?), lane: rows::lane(row)?, starts: row.number("starts")? });
+    rows.iter().map(released).collect()
 }
 
 /// See [`crate::store::Ledger::unrelease_all`].

@@ -80,11 +80,15 @@ pub(crate) async fn release_and_back(ledger: &Arc<dyn Ledger>) {
     assert!(!ledger.unrelease(job.id).await.unwrap());
     assert!(ledger.release(job.id, "node-a").await.unwrap());
     assert!(!ledger.release(job.id, "node-a").await.unwrap(), "released once");
+    let released = Released { job: job.id, lane: job.lane, starts: 0 };
+    assert_eq!(ledger.released(10).await.unwrap(), [released]);
+    assert_eq!(ledger.released(0).await.unwrap(), []);
     assert_eq!(row(ledger, &job).await.state, State::Released);
     assert_eq!(waiting_ids(ledger).await, []);
     assert!(ledger.unrelease(job.id).await.unwrap());
     let back = row(ledger, &job).await;
     assert_eq!(back, job, "it is as it was");
+    assert_eq!(ledger.released(10).await.unwrap(), []);
     assert_eq!(waiting_ids(ledger).await, [job.id]);
     assert_eq!(kinds(ledger, owner, job.id).await, ["queued"], "the owner sees nothing of it");
     assert!(!ledger.release(JobId::fresh(), "node-a").await.unwrap());
