@@ -111,6 +111,8 @@ impl Drop for Engine {
         if let Ok(pid) = std::fs::read_to_string(self.directory.path().join(CONTAINERD_PID)) {
             pid.trim().parse().into_iter().for_each(|pid: u32| signal(pid, "KILL"));
         }
+        // An engine mounts its own data, and one that was killed leaves it so.
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.directory.path().join("root")).output();
     }
 }
 
