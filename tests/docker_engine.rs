@@ -112,7 +112,7 @@ impl Drop for Engine {
             pid.trim().parse().into_iter().for_each(|pid: u32| signal(pid, "KILL"));
         }
         // An engine mounts its own data, and one that was killed leaves it so.
-        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.directory.path().join("root")).output();
+        let _ = Command::new("umount").arg("--lazy").arg(self.directory.path().join("root")).output();
     }
 }
 
