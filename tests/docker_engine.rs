@@ -36,8 +36,9 @@ impl Engine {
 
     fn spawn(directory: &std::path::Path) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
-        Command::new("dockerd")
-            .arg("-H")
+        // In a network of its own: an engine without a bridge takes docker0 away from the one that is there.
+        Command::new("unshare")
+            .args(["--net", "dockerd", "-H"])
             .arg(format!("unix://{}", directory.join("s").display()))
             .arg("--data-root")
             .arg(directory.join("root"))
