@@ -250,6 +250,9 @@ async fn publish(context: &Context, job: &JobRow, order: &Run, done: Done, reusa
         crate::fault::hit("output-put");
         metrics::counter!("inkpool_stored_bytes_total").increment(facts.size_bytes);
         files.push(row(facts));
+        if let Some(file) = files.last_mut().filter(|_| crate::fault::told("other-hash")) {
+            file.sha256 = "0".repeat(64);
+        }
     }
     record_stage("publish", began.elapsed());
     crate::fault::hit("published");
@@ -297,6 +300,9 @@ fn to_finish(outcome: Outcome<Output>, attempt: u32) -> Finish {
         Outcome::Retryable(error) => Finish::Retry { error, run_at_ms },
         Outcome::Permanent(error) => Finish::Failed(error),
         Outcome::Lost(crash) => Finish::Lost { crash, run_at_ms },
+        Outcome::HandedBack(why) if crate::fault::told("spend-hand-back") => {
+            Finish::Retry { error: JobError::new("handed_back", why, None, true), run_at_ms }
+        }
         Outcome::HandedBack(_) => Finish::HandBack,
         Outcome::Cancelled => Finish::Cancelled,
     }

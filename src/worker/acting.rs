@@ -5,6 +5,7 @@
 //! | `crash` | aborts |
 //! | `exit` | exits with code 3 |
 //! | `hang` | never answers |
+//! | `slow` | waits for three seconds, then does its work |
 //! | `oom` | asks for memory until it has none |
 //! | `protocol` | writes what is no frame |
 //! | `huge-file` | writes a file above its limit |
@@ -26,6 +27,7 @@ pub enum Act {
     Crash,
     Exit,
     Hang,
+    Slow,
     Oom,
     Protocol,
     HugeFile,
@@ -37,10 +39,11 @@ pub enum Act {
     Probe,
 }
 
-const ACTS: [(&str, Act); 12] = [
+const ACTS: [(&str, Act); 13] = [
     ("crash", Act::Crash),
     ("exit", Act::Exit),
     ("hang", Act::Hang),
+    ("slow", Act::Slow),
     ("oom", Act::Oom),
     ("protocol", Act::Protocol),
     ("huge-file", Act::HugeFile),
@@ -75,6 +78,7 @@ pub fn before(act: Act, channel: &mut File, output: &Path) -> anyhow::Result<()>
         Act::Hang => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
+        Act::Slow => std::thread::sleep(Duration::from_secs(3)),
         Act::Oom => exhaust(),
         Act::Protocol => {
             channel.write_all(b"Segmentation fault, and so much more\n")?;
@@ -109,7 +113,15 @@ pub fn after(act: Act, answer: &mut FromWorker, output: &Path) {
                 file.width_px += 1;
             }
         }
-        Act::Crash | Act::Exit | Act::Hang | Act::Oom | Act::Protocol | Act::HugeFile | Act::Flood | Act::Probe => {}
+        Act::Crash
+        | Act::Exit
+        | Act::Hang
+        | Act::Slow
+        | Act::Oom
+        | Act::Protocol
+        | Act::HugeFile
+        | Act::Flood
+        | Act::Probe => {}
     }
 }
 

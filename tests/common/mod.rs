@@ -4,6 +4,7 @@
 
 pub mod crafted;
 pub mod docker;
+pub mod engine;
 pub mod nats;
 pub mod pages;
 pub mod postgres;

@@ -77,6 +77,18 @@ impl Nats {
         std::fs::remove_dir_all(self.store()).unwrap();
     }
 
+    /// Keeps a copy of what it has stored so far, while it runs.
+    pub fn keep_copy(&self) {
+        let copied = Command::new("cp").arg("-a").arg(self.store()).arg(self.copy()).status().unwrap();
+        assert!(copied.success());
+    }
+
+    /// Puts the copy in place of what it has stored since.
+    pub fn roll_back(&self) {
+        self.wipe();
+        std::fs::rename(self.copy(), self.store()).unwrap();
+    }
+
     pub fn url(&self) -> String {
         format!("nats://{}", self.address())
     }
@@ -85,12 +97,16 @@ impl Nats {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     fn store(&self) -> PathBuf {
         self.directory.path().join("store")
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.directory.path().join("copy")
     }
 
     fn log_path(&self) -> PathBuf {
@@ -105,6 +121,11 @@ impl Drop for Nats {
             let _ = child.wait();
         }
     }
+}
+
+/// Whether there is one to start.
+pub fn is_installed() -> bool {
+    program().is_file()
 }
 
 /// As `scripts/test` installed it, or as `INKPOOL_TEST_NATS_SERVER` says.

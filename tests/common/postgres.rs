@@ -1,6 +1,6 @@
 //! A PostgreSQL server of a test's own, to be killed.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,7 +28,16 @@ impl Postgres {
     }
 
     pub fn url(&self) -> String {
-        format!("postgres://inkpool@127.0.0.1:{}/postgres", self.port)
+        Self::url_at(self.address())
+    }
+
+    /// The same server by another address.
+    pub fn url_at(address: SocketAddr) -> String {
+        format!("postgres://inkpool@{address}/postgres")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     pub async fn connect(&self) -> PgConnection {
@@ -58,6 +67,13 @@ impl Postgres {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Whether there is one to start: where Debian and PostgreSQL's own packages have their programs, as `scripts/lib.sh` looks.
+pub fn is_installed() -> bool {
+    let versions = ["/usr/lib/postgresql", "/usr"].into_iter().filter_map(|path| std::fs::read_dir(path).ok());
+    let found = versions.flatten().filter_map(Result::ok).any(|entry| entry.path().join("bin/initdb").is_file());
+    found || Command::new("initdb").arg("--version").output().is_ok()
 }
 
 /// The script becomes the server, so this child is the server itself.

@@ -23,6 +23,7 @@ pub struct Server {
 }
 
 /// How to start it.
+#[derive(Clone)]
 pub struct Options {
     pub slots: u32,
     pub listen: String,

@@ -67,6 +67,11 @@ impl Upload {
         match self.state.ledger.accept(submission).await? {
             Accepted::Created(rows) => {
                 crate::fault::hit("upload-committed");
+                if crate::fault::told("forget-accepted") {
+                    for (image, _) in &rows {
+                        self.state.ledger.delete_image(self.owner, image.id).await?;
+                    }
+                }
                 self.state.control.work_arrived();
                 Ok(Answered { items: fresh(kept, &rows), is_new: true })
             }
