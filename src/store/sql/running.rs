@@ -160,15 +160,15 @@ pub(in crate::store) async fn recover(tx: &mut Tx, node: &str, incarnation: &str
     Ok(moved)
 }
 
-/// A running job that nobody works on any more, without blame for it; `None` when it has moved on.
+/// A running job that nobody works on any more, without blame for it; `None` when it has moved on. It keeps its place in the
+/// queue: it has waited before, and what came since would make it wait for the whole backlog again.
 pub(in crate::store) async fn lose(tx: &mut Tx, id: JobId, why: String) -> LedgerResult<Option<(JobId, State)>> {
     let Some(before) = load(tx, id).await? else { return Ok(None) };
-    let (now_ms, start) = (tx.now_ms, before.starts);
+    let start = before.starts;
     let event =
         if before.cancel_requested { Event::CancelRunning { start } } else { Event::Lose { start, crash: false } };
     let end = shift(tx, &before, event, |job| {
         blame(job, JobError::new("node_lost", why, None, true));
-        job.run_at_ms = now_ms;
     });
     Ok(end.await?.ok().map(|job| (job.id, job.state)))
 }

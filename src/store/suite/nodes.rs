@@ -143,12 +143,16 @@ pub(crate) async fn jobs_of_lost_nodes_are_rescued(fresh: &Fresh) {
     let on_its_bus = submit(ledger, owner).await;
     assert!(ledger.release(on_its_bus.id, "node-b").await.unwrap());
     assert_eq!(ledger.rescue(true).await.unwrap(), [], "all live");
+    let later = submit(ledger, owner).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
     ledger.renew("node-b", process, json!(null), Duration::ZERO).await.unwrap();
     let rescued = futures::future::join_all(all(fresh).iter().map(|node| node.rescue(false))).await;
     let mut rescued: Vec<_> = rescued.into_iter().flat_map(Result::unwrap).collect();
     rescued.sort();
     let lost: Vec<_> = held[10..].iter().map(|job| (job.id, State::Queued)).collect();
     assert_eq!(rescued, lost);
+    let first = lost.iter().map(|(job, _)| *job).chain([later.id]).collect::<Vec<_>>();
+    assert_eq!(waiting_ids(ledger).await, first, "what was lost does not wait again for those who came later");
     for job in &held[..10] {
         assert_eq!(row(ledger, job).await.state, State::Running);
     }
