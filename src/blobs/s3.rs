@@ -20,6 +20,9 @@ const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(3);
 /// A signed request that this program sends itself is sent at once.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
+/// Connections without a request are closed after this time: before a server does it (Amazon's after 20 s) and a request is
+/// lost on one; and what a burst of uploads opened is soon gone.
+const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Pages of a listing of unfinished uploads that one look goes through, of a thousand each.
 const PAGES_MAX: u32 = 100;
 
@@ -62,6 +65,7 @@ pub(super) fn connect(settings: &config::Blobs, aws: &config::Aws) -> Result<S3,
     let client = ClientOptions::new()
         .with_connect_timeout(seconds(settings.connect_timeout_s))
         .with_timeout_disabled()
+        .with_pool_idle_timeout(IDLE_MAX)
         .with_read_timeout(seconds(settings.request_timeout_s));
     let retry = RetryConfig {
         backoff: BackoffConfig { init_backoff: RETRY_WAIT, max_backoff: RETRY_WAIT_MAX, base: 2.0 },

@@ -11,8 +11,8 @@ use super::common::server::{files_below, workers_of};
 /// Connections of a node's ledger: readers, the one that listens, writers.
 const POSTGRES_MAX: i64 = 7;
 const NATS_MAX: usize = 1;
-/// Idle ones that the client keeps for the next requests.
-const S3_MAX: usize = 32;
+/// The client closes them when they were idle for a while; one may be probing.
+const S3_MAX: usize = 2;
 
 pub async fn look(cluster: &Cluster) -> Vec<String> {
     let mut leaks = Vec::new();
