@@ -181,6 +181,7 @@ section!(
         memory_bytes_max: u64,
         memory_total_bytes_max: u64,
         open_files_max: u64,
+        free_bytes_min: u64,
         recycle_after_jobs: u32,
         recycle_after_s: u64,
         quarantine_starts: u32,

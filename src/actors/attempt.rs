@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Deps, effect};
+use super::{Deps, effect, room};
 use crate::blobs::{BlobError, Key, Prefix, Written};
 use crate::bus::Delivery;
 use crate::cluster::{Progress, SlotState};
@@ -166,9 +166,11 @@ async fn attempt(
             metrics::counter!("inkpool_refusals_total", "code" => refusal.code.as_str()).increment(1);
             Outcome::Permanent(JobError::refused(refusal, &stage))
         }
-        Verdict::Fault { stage, detail } => {
-            Outcome::Retryable(JobError::new("worker_fault", detail, Some(&stage), true))
-        }
+        Verdict::Fault { stage, detail } => match room::shortage(&context.deps.config) {
+            // A disk that is full is no fault of the job.
+            Some(shortage) => Outcome::HandedBack(shortage),
+            None => Outcome::Retryable(JobError::new("worker_fault", detail, Some(&stage), true)),
+        },
         Verdict::Lost(crash) if !fresh && crash.stage.is_none() && crash.code == "crashed" => {
             Outcome::HandedBack("the idle worker had died before the job began".to_owned())
         }

@@ -10,6 +10,7 @@ pub mod links;
 pub mod membership;
 pub mod node;
 pub mod relay;
+pub mod room;
 pub mod scheduler;
 pub mod shared;
 pub mod slot;

@@ -4,8 +4,8 @@
 //! 2. A slot actor that dies is started again after a wait; beyond its restart budget it rests for the quarantine.
 //! 3. The number of slots changes while running: new ones take the lowest free index, idle ones retire first.
 //! 4. With more than half of the slots out of use the node takes no jobs, and says so.
-//! 5. While the object store is out of reach, or the slot runtime cannot be used, the node takes no jobs; what runs goes on
-//!    until it needs them.
+//! 5. While the object store is out of reach, the slot runtime cannot be used, or the disk of the slots is full, the node
+//!    takes no jobs; what runs goes on until it needs them.
 //! 6. A drain retires every slot; what still runs at the deadline is handed back unspent.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use super::slot::{self, Slot};
-use super::{Deps, effect, relay, scheduler};
+use super::{Deps, effect, relay, room, scheduler};
 use crate::cluster::{ControlError, NodeView, SlotState, SlotView};
 use crate::job::{JobId, State as JobState};
 use crate::pipeline::wire::Isolation;
@@ -58,6 +58,8 @@ pub enum Msg {
     Fence(bool),
     /// The slot runtime cannot be used, or can again.
     Obstacle(Option<String>),
+    /// Why the slots have too little room on their disk, or that they have enough again.
+    Room(Option<String>),
 }
 
 struct Child {
@@ -81,6 +83,7 @@ pub struct State {
     drained: Option<oneshot::Sender<()>>,
     isolation: Option<Isolation>,
     obstacle: Option<String>,
+    shortage: Option<String>,
 }
 
 /// The actor.
@@ -96,6 +99,7 @@ impl Actor for SlotSupervisor {
         deps.links.slots.set(myself.clone());
         let _ = myself.send_message(Msg::Recover);
         follow_store(myself.clone(), &deps);
+        room::watch(myself.clone(), deps.clone());
         watch_runtime(myself, &deps);
         let previous = deps.shared.view();
         let state = State {
@@ -110,6 +114,7 @@ impl Actor for SlotSupervisor {
             drained: None,
             isolation: None,
             obstacle: None,
+            shortage: None,
         };
         state.show();
         Ok(state)
@@ -168,6 +173,11 @@ impl Actor for SlotSupervisor {
             }
             Msg::Obstacle(obstacle) => {
                 state.obstacle = obstacle;
+                state.show();
+                state.announce();
+            }
+            Msg::Room(shortage) => {
+                state.shortage = shortage;
                 state.show();
                 state.announce();
             }
@@ -385,7 +395,7 @@ impl State {
 
     fn taking(&self) -> bool {
         let has_slots = self.out_of_use() * 2 <= self.slots.len();
-        let can_work = self.obstacle.is_none() && self.deps.blobs.outage().is_none();
+        let can_work = self.obstacle.is_none() && self.shortage.is_none() && self.deps.blobs.outage().is_none();
         self.open && !self.draining && !self.fenced && has_slots && can_work
     }
 
@@ -409,7 +419,7 @@ impl State {
         if self.fenced {
             reasons.push("the node could not renew its lease".to_owned());
         }
-        reasons.extend(self.obstacle.clone());
+        reasons.extend(self.obstacle.iter().chain(&self.shortage).cloned());
         let (out, all) = (self.out_of_use(), self.slots.len());
         if out * 2 > all {
             reasons.push(format!("{out} of {all} slots are quarantined"));

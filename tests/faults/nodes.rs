@@ -82,7 +82,9 @@ async fn wrong_clock() {
 async fn full_disk() {
     let mut disk = None;
     let prepare = |cluster: &mut Cluster| disk = Some(Disk::mount(&cluster.nodes[0].data.join("slots")));
-    let Some(mut run) = Run::begin_with("full_disk", |_, options| options, prepare).await else { return };
+    // The disk of the test is smaller than what the default keeps free.
+    let shape = |_, options: Options| options.set("INKPOOL_SLOTS__FREE_BYTES_MIN", 1 << 20);
+    let Some(mut run) = Run::begin_with("full_disk", shape, prepare).await else { return };
     let disk = disk.unwrap();
     run.until_busy(0).await;
     run.mark();
