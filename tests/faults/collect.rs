@@ -90,8 +90,9 @@ pub async fn unfinished(database: &mut PgConnection) -> Result<i64, sqlx::Error>
 }
 
 /// Whether the node works on one of the slow pages, and will for another second.
-pub async fn is_busy(database: &mut PgConnection, node: &str, now_ms: i64) -> bool {
-    let query = "SELECT count(*) FROM jobs WHERE state = 'running' AND node = $1 AND started_at_ms BETWEEN $2 AND $3";
-    let query = sqlx::query_scalar(query).bind(node).bind(now_ms - 2_000).bind(now_ms - 500);
+pub async fn is_busy(database: &mut PgConnection, node: &str, slow: &[String], now_ms: i64) -> bool {
+    let query = "SELECT count(*) FROM jobs WHERE state = 'running' AND node = $1 AND started_at_ms BETWEEN $2 AND $3
+                 AND id::text = ANY($4)";
+    let query = sqlx::query_scalar(query).bind(node).bind(now_ms - 2_000).bind(now_ms - 700).bind(slow);
     query.fetch_one(database).await.is_ok_and(|jobs: i64| jobs > 0)
 }

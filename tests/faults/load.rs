@@ -15,15 +15,18 @@ use super::evidence::{Answer, Event};
 const EVERY: Duration = Duration::from_millis(200);
 /// One page in so many keeps its slot for three seconds, so that a fault finds jobs that run.
 const SLOW_EVERY: u32 = 10;
-/// A client waits this long for an answer, then asks another node.
-const ANSWER_MAX: Duration = Duration::from_secs(8);
+/// A client waits this long for an answer, then asks another node: impatience would only add to the load of a slow machine.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// An upload that is not accepted by then is given up, and the row fails.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(300);
 
+#[derive(Default)]
 pub struct Log {
     pub answers: Mutex<Vec<Answer>>,
     pub sent: Mutex<BTreeMap<u32, String>>,
     pub watched: Mutex<Vec<Event>>,
+    /// Jobs of pages that keep their slot.
+    pub slow: Mutex<Vec<String>>,
 }
 
 /// The clients of one run.
@@ -39,7 +42,7 @@ pub struct Load {
 
 impl Load {
     pub fn start(addresses: Vec<String>) -> Self {
-        let log = Arc::new(Log { answers: Mutex::default(), sent: Mutex::default(), watched: Mutex::default() });
+        let log = Arc::new(Log::default());
         let addresses = Arc::new(addresses);
         // A connection for each request: one that a dead node leaves behind says nothing about the next.
         let client = reqwest::Client::builder().timeout(ANSWER_MAX).pool_max_idle_per_host(0).build().unwrap();
@@ -53,8 +56,8 @@ impl Load {
             while !stop.load(Ordering::SeqCst) {
                 ticks.tick().await;
                 let number = next.fetch_add(1, Ordering::SeqCst);
-                let page = page(number, number % SLOW_EVERY == 0);
-                tasks.spawn(upload(number, page, client.clone(), addresses.clone(), log.clone()));
+                let slow = number % SLOW_EVERY == 0;
+                tasks.spawn(upload(number, slow, client.clone(), addresses.clone(), log.clone()));
             }
             tasks.join_all().await.into_iter().flatten().collect()
         });
@@ -64,7 +67,7 @@ impl Load {
     /// A page that keeps its slot for three seconds, beside the steady ones; accepted when this returns.
     pub async fn slow_page(&self) {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
-        let done = upload(number, page(number, true), self.client.clone(), self.addresses.clone(), self.log.clone());
+        let done = upload(number, true, self.client.clone(), self.addresses.clone(), self.log.clone());
         assert_eq!(done.await, None, "an upload was never accepted");
     }
 
@@ -100,14 +103,15 @@ fn page(number: u32, slow: bool) -> Vec<u8> {
 /// Sends one page until it is accepted; its number if it never is.
 async fn upload(
     number: u32,
-    bytes: Vec<u8>,
+    slow: bool,
     client: reqwest::Client,
     addresses: Arc<Vec<String>>,
     log: Arc<Log>,
 ) -> Option<u32> {
+    let bytes = page(number, slow);
     log.sent.lock().unwrap().insert(number, hex::encode(Sha256::digest(&bytes)));
     // A document now and then: the network costs more than the rest together.
-    let preset = if number % 8 == 1 { "document" } else { "photo" };
+    let preset = if number % 20 == 1 { "document" } else { "photo" };
     let began = Instant::now();
     for attempt in 0.. {
         let node = (number as usize + attempt) % addresses.len();
@@ -127,6 +131,9 @@ async fn upload(
         };
         let job = body["items"][0]["job"]["id"].as_str().map(str::to_owned);
         let accepted = status == Some(202);
+        if accepted && slow {
+            log.slow.lock().unwrap().extend(job.clone());
+        }
         log.answers.lock().unwrap().push(Answer { upload: number, node, status, job });
         if accepted {
             return None;
@@ -134,7 +141,10 @@ async fn upload(
         if began.elapsed() > ACCEPTED_WITHIN {
             return Some(number);
         }
-        tokio::time::sleep(Duration::from_secs(wait.clamp(1, 5))).await;
+        // More patient with each try, as a client should be: what was refused is not sent again all at once.
+        let patience = 1u64 << attempt.min(4);
+        tokio::time::sleep(Duration::from_millis(wait.max(patience).min(16) * (750 + u64::from(number % 10) * 50)))
+            .await;
     }
     None
 }
