@@ -56,7 +56,7 @@ impl Load {
             while !stop.load(Ordering::SeqCst) {
                 ticks.tick().await;
                 let number = next.fetch_add(1, Ordering::SeqCst);
-                let slow = number % SLOW_EVERY == 0;
+                let slow = number.is_multiple_of(SLOW_EVERY);
                 tasks.spawn(upload(number, slow, client.clone(), addresses.clone(), log.clone()));
             }
             tasks.join_all().await.into_iter().flatten().collect()
