@@ -18,7 +18,7 @@ pub const ROWS: [(&str, &str); 17] = [
     ("cut_from_nats", "a node cut off from NATS for 60 s"),
     ("cut_from_s3", "a node cut off from S3 for 60 s"),
     ("full_disk", "the disk of a node's slots full for 60 s"),
-    ("wrong_clock", "the clock of a node an hour ahead, all the time"),
+    ("wrong_clock", "the clock of a node an hour ahead for 60 s (S3 refuses its signatures)"),
     ("kill_container", "a worker's container killed (Docker slots)"),
     ("kill_engine", "the Docker Engine killed, back after 30 s (Docker slots)"),
     ("rolling_restart", "all nodes stopped by SIGTERM and started again, one after the other"),

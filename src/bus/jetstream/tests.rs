@@ -4,6 +4,7 @@ use super::*;
 use crate::bus::suite::{Fresh, bus_suite, settings};
 
 #[path = "../../../tests/common/nats.rs"]
+#[allow(dead_code, reason = "shared with the tests of the whole program")]
 mod nats;
 
 use nats::Nats;
