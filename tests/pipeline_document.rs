@@ -46,6 +46,17 @@ fn a_scanned_page_comes_out_clean() {
     assert_eq!((outcome.image("thumb.webp").width(), outcome.image("thumb.webp").height()), (320, 249));
 }
 
+/// What needs no cleaning is not touched: the network would soften its letters.
+#[test]
+fn a_page_that_is_clean_already_stays_as_it_is() {
+    let (_, clean) = scanned_page(540, 420);
+    let outcome = process(&mut engine(), &png(&DynamicImage::ImageLuma8(clean.clone())), "document", &[]).unwrap();
+    assert!(outcome.image("clean.png").to_luma8() == clean);
+    let gate = outcome.done.gate.clone().unwrap();
+    assert_eq!((gate.verdict, gate.clean_change), (Verdict::Clean, Some(0.0)), "{gate:?}");
+    assert!(outcome.done.timings_ms.iter().all(|(stage, _)| stage != "denoise"), "{:?}", outcome.done.timings_ms);
+}
+
 /// A page without marks becomes gray, whatever the tint of its paper.
 #[test]
 fn a_tinted_page_becomes_gray_by_itself() {

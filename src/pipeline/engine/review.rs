@@ -56,6 +56,18 @@ impl Before {
         judgement
     }
 
+    /// Whether there is nothing to clean on `gray`, the page this is of.
+    pub fn is_spotless(&self, gray: &Bitmap) -> bool {
+        self.paper.is_white() && gate::is_spotless(&plane(gray))
+    }
+
+    /// The judgement on `gray`, the page this is of, if it stays as it is.
+    pub fn untouched(&self, gray: &Bitmap, number: u32) -> Judgement {
+        let page = plane(gray);
+        let width = page.width;
+        self.judge(&page, |y, row| row.copy_from_slice(&page.pixels[y * width..(y + 1) * width]), number)
+    }
+
     fn judge(&self, page: &Plane<'_>, output: impl FnMut(usize, &mut [u8]), number: u32) -> Judgement {
         let (figures, blocks) = gate::compare(page, &self.paper, &self.pictures, output);
         gate::judge(figures, &blocks, page, number)

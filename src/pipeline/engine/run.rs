@@ -154,14 +154,20 @@ impl<'a> Worker<'a> {
             gray
         });
         let begun = Instant::now();
-        let before = Before::of(gray.as_ref().unwrap_or(&page.bitmap));
+        let whole = gray.as_ref().unwrap_or(&page.bitmap);
+        let before = Before::of(whole);
+        if before.is_spotless(whole) {
+            self.judged.push(PageReport::of(page.number, before.untouched(whole, page.number)));
+            self.time("gate", begun);
+            return Ok(());
+        }
         self.time("gate", begun);
         let begun = Instant::now();
         let (done, all) = (self.weight_done, self.weight_all);
         let network = self.engine.network.as_mut().ok_or_else(|| fault(STAGE, "no network is loaded"))?;
         let reporter = &mut *self.reporter;
         let mut report = |share: f32| reporter.progress(STAGE, fraction(done, share, weight, all));
-        let cleaned = tiles::clean(network, gray.as_ref().unwrap_or(&page.bitmap), tiling, &mut report);
+        let cleaned = tiles::clean(network, whole, tiling, &mut report);
         let cleaned = cleaned.map_err(|detail| fault(STAGE, detail))?;
         self.time(STAGE, begun);
         let begun = Instant::now();

@@ -9,6 +9,7 @@ mod components;
 mod judge;
 mod paper;
 mod report;
+mod spotless;
 #[cfg(test)]
 mod tests;
 pub mod thresholds;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use judge::{Block, Blocks, compare};
 pub use paper::{CELL_PX, Paper};
 pub use report::{PageReport, Report};
+pub use spotless::is_spotless;
 pub use tones::pictures;
 pub use verdict::{Harm, Judgement, Region, Verdict, judge};
 
