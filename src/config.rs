@@ -1,8 +1,10 @@
 //! Settings: typed, validated, read once. The only reader of the environment.
 
 mod access;
+mod archive;
 
 pub use access::{AuthMode, Hidden, Registration};
+pub use archive::Archive;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,7 @@ pub struct Config {
     pub store: Store,
     pub blobs: Blobs,
     pub uploads: Uploads,
+    pub archive: Archive,
     pub models: Models,
     pub log: Log,
     #[serde(skip)]
@@ -413,7 +416,13 @@ impl Config {
             ),
             ("store.events_poll_ms", self.store.events_poll_ms, self.store.events_poll_ms >= 10, "at least 10"),
         ];
-        let sections = self.nodes.rules().into_iter().chain(self.docker_rules()).chain(self.access_rules());
+        let sections = self
+            .nodes
+            .rules()
+            .into_iter()
+            .chain(self.docker_rules())
+            .chain(self.access_rules())
+            .chain(self.archive_rules());
         match rules.into_iter().chain(sections).find(|rule| !rule.2) {
             Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
             None => Ok(()),

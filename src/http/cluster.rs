@@ -1,6 +1,7 @@
 //! `/cluster`: nodes, slots, queues.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,11 @@ pub struct Queue {
     bus_in_flight: usize,
 }
 
+/// Spans of the last hour.
+const SPANS: u32 = 12;
+/// Length of one.
+const SPAN: Duration = Duration::from_secs(300);
+
 /// The cluster as it is now.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Cluster {
@@ -37,6 +43,8 @@ pub struct Cluster {
     nodes: Vec<NodeView>,
     /// One for each lane.
     queues: Vec<Queue>,
+    /// Jobs that succeeded in each five minutes of the last hour, the oldest first.
+    throughput: Vec<u64>,
 }
 
 /// Nodes with their slots, and the lengths of the queues.
@@ -60,7 +68,8 @@ pub async fn show(State(state): State<AppState>) -> Result<axum::Json<Cluster>, 
             bus_in_flight: depth.in_flight,
         }
     };
-    Ok(axum::Json(Cluster { nodes, queues: Lane::ALL.map(queue).into() }))
+    let throughput = state.ledger.throughput(SPAN, SPANS).await?;
+    Ok(axum::Json(Cluster { nodes, queues: Lane::ALL.map(queue).into(), throughput }))
 }
 
 /// What to change; what is left out stays.

@@ -12,16 +12,59 @@ use super::extract::{Json, Owner, Page, PageQuery, Path, Query, cut};
 use super::limits::queue_full;
 use super::problem::Problem;
 use super::shapes::{self, Image, job_url};
-use crate::job::{ImageId, JobId, OwnerId};
+use crate::job::{ImageId, JobId, OwnerId, State as JobState};
 use crate::pipeline::spec::Overrides;
-use crate::store::{Admission, ImageRow, NewJob, job_object};
+use crate::store::{Admission, ImageFilter, ImageRow, NewJob, job_object};
 
 /// Images whose files are looked up at once for a list: as many as the ledger has readers by default.
 const LOOKUPS: usize = 4;
 
+/// Longest part of a name that is searched for: as long as a name may be.
+const SEARCH_BYTES_MAX: usize = super::filename::FILENAME_BYTES_MAX;
+/// What the gate can say.
+const VERDICTS: [&str; 3] = ["clean", "review", "kept_original"];
+
+/// Which images.
+#[derive(Debug, Default, Deserialize)]
+pub struct FindQuery {
+    /// Part of the name.
+    #[serde(default)]
+    q: String,
+    /// States of the youngest job, separated by commas.
+    #[serde(default)]
+    state: String,
+    /// What the gate says of the files, separated by commas.
+    #[serde(default)]
+    verdict: String,
+}
+
+impl FindQuery {
+    fn filter(&self) -> Result<ImageFilter, Problem> {
+        if self.q.len() > SEARCH_BYTES_MAX {
+            return Err(Problem::invalid("q is longer than a name can be.")
+                .figures(format!("{SEARCH_BYTES_MAX} bytes"), format!("{} bytes", self.q.len())));
+        }
+        let known = JobState::ALL.map(JobState::as_str).join(", ");
+        let unknown = || Problem::invalid(format!("A job has no such state; there are {known}."));
+        let named = self.state.split(',').filter(|name| !name.is_empty());
+        let states: Result<Vec<_>, _> = named.map(|name| JobState::parse(name).ok_or_else(unknown)).collect();
+        let verdicts: Vec<_> = self.verdict.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        if !verdicts.iter().all(|name| VERDICTS.contains(&name.as_str())) {
+            return Err(Problem::invalid(format!("The gate says one of {}.", VERDICTS.join(", "))));
+        }
+        let name = Some(self.q.clone()).filter(|name| !name.is_empty());
+        Ok(ImageFilter { name, states: states?, verdicts })
+    }
+}
+
 /// The images of the caller, newest first.
 #[utoipa::path(get, path = "/images", operation_id = "list_images", tag = "images", 
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses(
+    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query),
+        ("q" = Option<String>, Query, description = "Only those with this in their name, in small letters or large ones"),
+        ("state" = Option<String>, Query, description = "Only those whose youngest job is in one of these states, \
+            separated by commas", example = "queued,released,running"),
+        ("verdict" = Option<String>, Query, description = "Only those of whose files the gate says one of these: `clean`, \
+            `review`, `kept_original`, separated by commas", example = "review,kept_original")), responses(
     (status = 200, body = Page<Image>),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -29,9 +72,15 @@ pub async fn list(
     State(state): State<AppState>,
     Owner(owner): Owner,
     Query(page): Query<PageQuery>,
+    Query(find): Query<FindQuery>,
 ) -> Result<axum::Json<Page<Image>>, Problem> {
-    let items_max = page.items_max(&state)?;
-    let rows = state.ledger.images(owner, page.before()?.map(ImageId), items_max + 1).await?;
+    let (items_max, filter) = (page.items_max(&state)?, find.filter()?);
+    let before = page.before()?.map(ImageId);
+    let rows = if filter.is_empty() {
+        state.ledger.images(owner, before, items_max + 1).await?
+    } else {
+        state.ledger.find_images(owner, filter, before, items_max + 1).await?
+    };
     let (rows, next_cursor) = cut(rows, items_max, |row| row.id.0);
     let views = stream::iter(rows).map(|row| {
         let state = state.clone();

@@ -3,6 +3,7 @@
 #![expect(clippy::result_large_err, reason = "a problem is made at most once a request, on its way out")]
 
 mod accounts;
+mod archive;
 mod assets;
 mod cluster;
 mod events;
@@ -28,6 +29,7 @@ mod shapes;
 mod signing;
 mod tokens;
 mod upload;
+mod zip;
 
 pub use observe::describe_metrics;
 pub use problem::Problem;
@@ -84,6 +86,7 @@ pub struct AppState {
     requests: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    archives: Arc<Semaphore>,
     /// Event streams end with it; they would outlast every drain otherwise.
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -118,6 +121,7 @@ impl AppState {
             requests: gate(http.requests_max),
             uploads: gate(http.uploads_max),
             streams: gate(http.event_streams_max),
+            archives: gate(ports.config.archive.at_once),
             shutdown,
             tasks: TaskTracker::new(),
             ports: Arc::new(ports),

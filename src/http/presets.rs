@@ -35,7 +35,7 @@ pub async fn list(State(state): State<AppState>) -> axum::Json<Page<PresetView>>
     axum::Json(Page::whole(views.collect()))
 }
 
-/// Bounds on uploads.
+/// Bounds on uploads and archives.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LimitsView {
     /// One body.
@@ -48,6 +48,8 @@ pub struct LimitsView {
     side_px_max: u32,
     /// Pages of one image.
     pages_max: u32,
+    /// Images of one archive.
+    archive_images_max: usize,
 }
 
 /// Bounds on uploads, so that clients can say them before they send.
@@ -60,5 +62,6 @@ pub async fn limits(State(state): State<AppState>) -> axum::Json<LimitsView> {
         page_pixels_max: limits.page_pixels_max,
         side_px_max: limits.side_px_max,
         pages_max: limits.pages_max,
+        archive_images_max: state.config.archive.images_max,
     })
 }

@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use super::identity::{Need, guarded};
 use super::problem::{Kind, Problem};
 use super::{
-    AppState, JSON_BYTES_MAX, accounts, assets, cluster, events, files, guard, health, identity, images, jobs, limits,
-    observe, presets, sessions, tokens, upload,
+    AppState, JSON_BYTES_MAX, accounts, archive, assets, cluster, events, files, guard, health, identity, images, jobs,
+    limits, observe, presets, sessions, tokens, upload,
 };
 
 /// Headers of every answer that sets no stricter ones. The page needs its own scripts, styles and pictures, and
@@ -104,6 +104,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(images::list, upload::create))
         .routes(routes!(upload::announce::announce))
         .routes(routes!(upload::complete::complete))
+        .routes(routes!(archive::show))
         .routes(routes!(images::show, images::delete))
         .routes(routes!(images::process_again))
         .routes(routes!(files::show))

@@ -59,6 +59,10 @@ pub struct Image {
     /// Oldest first.
     #[schema(value_type = Vec<String>)]
     pub job_ids: Vec<JobId>,
+    /// Of its youngest job.
+    pub state: Option<State>,
+    /// What the gate says of its files: `clean`, `review`, `kept_original`; `null` if nothing was cleaned.
+    pub verdict: Option<String>,
 }
 
 /// The shape of a job. The object itself is made by [`crate::store::job_object`], since events carry it as well.
@@ -177,5 +181,7 @@ pub fn image(row: &ImageRow, files: Vec<FileRow>) -> Image {
         created_at: rfc3339(row.created_at_ms),
         files: std::iter::once(original).chain(outputs).collect(),
         job_ids: row.job_ids.clone(),
+        state: row.state,
+        verdict: row.verdict.clone(),
     }
 }

@@ -100,6 +100,14 @@ pub trait Ledger: Send + Sync + 'static {
     async fn image(&self, owner: OwnerId, id: ImageId) -> LedgerResult<Option<ImageRow>>;
     /// Images, newest first, from `before` on (exclusive).
     async fn images(&self, owner: OwnerId, before: Option<ImageId>, limit: u32) -> LedgerResult<Vec<ImageRow>>;
+    /// Those that a filter lets through, newest first, from `before` on (exclusive).
+    async fn find_images(
+        &self,
+        owner: OwnerId,
+        filter: ImageFilter,
+        before: Option<ImageId>,
+        limit: u32,
+    ) -> LedgerResult<Vec<ImageRow>>;
     /// Deletes image, jobs and files rows; queues their objects for removal; a running job is told to stop.
     async fn delete_image(&self, owner: OwnerId, id: ImageId) -> LedgerResult<Option<Deleted>>;
     /// One job.
@@ -156,6 +164,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Unfinished jobs per lane and state; a pair without any has no entry.
     async fn counts(&self) -> LedgerResult<BTreeMap<(Lane, State), u64>>;
+    /// How many jobs of all owners succeeded in each of `buckets` spans of `bucket` up to now, the oldest first.
+    async fn throughput(&self, bucket: Duration, buckets: u32) -> LedgerResult<Vec<u64>>;
     /// Object prefixes whose owner rows are gone: at most `limit`, oldest first.
     async fn garbage(&self, limit: u32) -> LedgerResult<Vec<Garbage>>;
     /// Says that these were removed.

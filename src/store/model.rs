@@ -185,6 +185,10 @@ pub struct ImageRow {
     pub created_at_ms: i64,
     /// Its jobs, oldest first.
     pub job_ids: Vec<JobId>,
+    /// Of the youngest of them.
+    pub state: Option<State>,
+    /// What the gate says of its files: of the job that succeeded last, if anything was judged.
+    pub verdict: Option<String>,
 }
 
 /// A job.
@@ -245,6 +249,25 @@ pub struct JobRow {
 pub struct JobFilter {
     /// Only those.
     pub state: Option<State>,
+}
+
+/// Which images to list; all of it must hold.
+#[derive(Debug, Clone, Default)]
+pub struct ImageFilter {
+    /// Part of the name, in small letters or large ones.
+    pub name: Option<String>,
+    /// The youngest job is in one of these states; empty: whatever its state.
+    pub states: Vec<State>,
+    /// The gate says one of these of its files; empty: whatever it says.
+    pub verdicts: Vec<String>,
+}
+
+impl ImageFilter {
+    /// Whether it lets everything through.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none() && self.states.is_empty() && self.verdicts.is_empty()
+    }
 }
 
 /// A job that was brought to the bus and not claimed yet.

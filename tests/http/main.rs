@@ -4,9 +4,11 @@
 
 mod announced;
 mod api;
+mod archive;
 mod bad_input;
 mod events;
 mod files;
 mod harness;
+mod library;
 mod surface;
 mod upload;

@@ -52,6 +52,7 @@ pub(in crate::store) async fn accept(tx: &mut Tx, submission: Submission) -> Led
         let mut image = insert_image(tx, owner, image).await?;
         let job = insert_job(tx, job, submission.limits).await?;
         image.job_ids.push(job.id);
+        image.state = Some(job.state);
         created.push((image, job));
     }
     Ok(Accepted::Created(created))
@@ -109,11 +110,11 @@ pub(in crate::store) async fn queue_full(
 async fn insert_image(tx: &mut Tx, owner: OwnerId, image: NewImage) -> LedgerResult<ImageRow> {
     let row = query(
         "INSERT INTO images (id, owner, filename, content_type, size_bytes, sha256, width_px, height_px, pages_count, \
-         created_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *",
+         created_at_ms, name_folded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING *",
     )
     .bind(image.id.0)
     .bind(owner.0)
-    .bind(image.filename)
+    .bind(image.filename.as_str())
     .bind(image.content_type)
     .bind(signed(image.size_bytes)?)
     .bind(image.sha256)
@@ -121,6 +122,7 @@ async fn insert_image(tx: &mut Tx, owner: OwnerId, image: NewImage) -> LedgerRes
     .bind(image.height_px)
     .bind(image.pages_count)
     .bind(tx.now_ms)
+    .bind(image.filename.to_lowercase())
     .fetch_one(&mut tx.conn)
     .await?;
     rows::image(&row)

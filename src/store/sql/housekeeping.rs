@@ -1,6 +1,7 @@
 //! Counts, garbage and pruning.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -17,6 +18,11 @@ pub(in crate::store) const COUNTS: &str =
 pub(in crate::store) const DURATIONS: &str = "
     SELECT finished_at_ms - started_at_ms FROM jobs
     WHERE state = 'succeeded' AND started_at_ms IS NOT NULL ORDER BY finished_at_ms DESC LIMIT 100";
+
+/// Successes since a time, in spans of equal length: a walk along the index of what succeeded.
+pub(in crate::store) const THROUGHPUT: &str = "
+    SELECT (finished_at_ms - $1) / $2 AS span, count(*) AS n FROM jobs
+    WHERE state = 'succeeded' AND finished_at_ms >= $1 GROUP BY 1";
 
 /// See [`start_known`].
 pub(in crate::store) const START_KNOWN: &str =
@@ -52,6 +58,27 @@ pub(in crate::store) async fn typical_duration_ms(readers: &Readers) -> LedgerRe
     durations.sort_unstable();
     // A clock that was set back makes a negative one.
     Ok(durations.get(durations.len() / 2).map(|median| u64::try_from(*median).unwrap_or(0)))
+}
+
+/// See [`crate::store::Ledger::throughput`].
+pub(in crate::store) async fn throughput(
+    readers: &Readers,
+    now_ms: i64,
+    bucket: Duration,
+    buckets: u32,
+) -> LedgerResult<Vec<u64>> {
+    let bucket_ms = i64::try_from(bucket.as_millis()).unwrap_or(i64::MAX).max(1);
+    let since_ms = now_ms.saturating_sub(bucket_ms.saturating_mul(buckets.into()));
+    let mut counts = vec![0; buckets as usize];
+    for row in query(THROUGHPUT).bind(since_ms).bind(bucket_ms).fetch_all(readers).await? {
+        let span: usize = row.number("span")?;
+        // What was finished after `now_ms` was read counts as now.
+        let last = counts.len().saturating_sub(1);
+        if let Some(count) = counts.get_mut(span.min(last)) {
+            *count += row.number::<u64>("n")?;
+        }
+    }
+    Ok(counts)
 }
 
 /// See [`crate::store::Ledger::garbage`].

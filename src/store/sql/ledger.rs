@@ -157,6 +157,16 @@ impl Ledger for SqlLedger {
         owners::images(&self.readers, owner, before, limit).await
     }
 
+    async fn find_images(
+        &self,
+        owner: OwnerId,
+        filter: ImageFilter,
+        before: Option<ImageId>,
+        limit: u32,
+    ) -> LedgerResult<Vec<ImageRow>> {
+        owners::find_images(&self.readers, owner, filter, before, limit).await
+    }
+
     async fn delete_image(&self, owner: OwnerId, id: ImageId) -> LedgerResult<Option<Deleted>> {
         let deleted = self.writer.run(move |tx| Box::pin(owners::delete_image(tx, owner, id))).await?;
         for job in deleted.iter().flat_map(|deleted| &deleted.running) {
@@ -250,6 +260,10 @@ impl Ledger for SqlLedger {
 
     async fn counts(&self) -> LedgerResult<BTreeMap<(Lane, State), u64>> {
         housekeeping::counts(&self.readers).await
+    }
+
+    async fn throughput(&self, bucket: Duration, buckets: u32) -> LedgerResult<Vec<u64>> {
+        housekeeping::throughput(&self.readers, self.writer.database_ms(now_ms()), bucket, buckets).await
     }
 
     async fn garbage(&self, limit: u32) -> LedgerResult<Vec<Garbage>> {

@@ -8,17 +8,54 @@ use super::query::{Readers, Sql, query};
 use super::rows;
 use super::writer::Tx;
 use crate::job::{Event, ImageId, JobId, OwnerId, State};
-use crate::store::{Cancelled, Deleted, FileRow, ImageRow, JobFilter, JobRow, LedgerResult, QueueLimits, Retried};
+use crate::store::{
+    Cancelled, Deleted, FileRow, ImageFilter, ImageRow, JobFilter, JobRow, LedgerResult, QueueLimits, Retried,
+};
 
-/// One image beside its jobs, oldest first.
-pub(in crate::store) const IMAGE_BY_ID: &str = "
-    SELECT images.*, jobs.id AS job_id FROM images LEFT JOIN jobs ON jobs.image_id = images.id
-    WHERE images.id = $1 AND images.owner = $2 ORDER BY jobs.id";
+/// Images of `$from` beside their jobs, oldest job first; only the verdict is taken out of what the gate says.
+macro_rules! with_jobs {
+    ($from:literal, $end:literal) => {
+        Sql::each(
+            with_jobs!(@text "json_extract(jobs.gate, '$.verdict')", $from, $end),
+            with_jobs!(@text "jobs.gate::json ->> 'verdict'", $from, $end),
+        )
+    };
+    (@text $verdict:literal, $from:literal, $end:literal) => {
+        concat!(
+            "SELECT page.*, jobs.id AS job_id, jobs.state AS job_state, jobs.finished_at_ms AS job_finished_at_ms, ",
+            $verdict, " AS job_verdict FROM ", $from, " AS page LEFT JOIN jobs ON jobs.image_id = page.id ", $end
+        )
+    };
+}
 
-const IMAGES: &str = "
-    SELECT page.*, jobs.id AS job_id
-    FROM (SELECT * FROM images WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3) AS page
-    LEFT JOIN jobs ON jobs.image_id = page.id ORDER BY page.id DESC, jobs.id";
+/// One image.
+pub(in crate::store) const IMAGE_BY_ID: Sql =
+    with_jobs!("images", "WHERE page.id = $1 AND page.owner = $2 ORDER BY jobs.id");
+
+const IMAGES: Sql = with_jobs!(
+    "(SELECT * FROM images WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3)",
+    "ORDER BY page.id DESC, jobs.id"
+);
+
+/// The ids of the images that a filter lets through: by part of the name, by the state of the youngest job (one of
+/// `,queued,,running,`), by the verdict on the files (likewise); empty lets everything through. What is asked of jobs is
+/// asked of one job for each image.
+const FOUND: Sql = Sql::each(
+    "SELECT id FROM images WHERE owner = $1 AND id < $2
+        AND ($4 = '' OR instr(coalesce(name_folded, lower(filename)), $4) > 0)
+        AND ($5 = '' OR instr($5, (SELECT ',' || state || ',' FROM jobs WHERE image_id = images.id
+            ORDER BY id DESC LIMIT 1)) > 0)
+        AND ($6 = '' OR instr($6, (SELECT ',' || json_extract(gate, '$.verdict') || ',' FROM jobs
+            WHERE image_id = images.id AND state = 'succeeded' ORDER BY finished_at_ms DESC, id DESC LIMIT 1)) > 0)
+    ORDER BY id DESC LIMIT $3",
+    "SELECT id FROM images WHERE owner = $1 AND id < $2
+        AND ($4 = '' OR strpos(coalesce(name_folded, lower(filename)), $4) > 0)
+        AND ($5 = '' OR strpos($5, (SELECT ',' || state || ',' FROM jobs WHERE image_id = images.id
+            ORDER BY id DESC LIMIT 1)) > 0)
+        AND ($6 = '' OR strpos($6, (SELECT ',' || (gate::json ->> 'verdict') || ',' FROM jobs
+            WHERE image_id = images.id AND state = 'succeeded' ORDER BY finished_at_ms DESC, id DESC LIMIT 1)) > 0)
+    ORDER BY id DESC LIMIT $3",
+);
 
 const JOBS: &str = "SELECT * FROM jobs WHERE owner = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
 const JOBS_BY_STATE: &str = "SELECT * FROM jobs WHERE owner = $1 AND state = $4 AND id < $2 ORDER BY id DESC LIMIT $3";
@@ -41,7 +78,8 @@ const JOBS_TO_DELETE: Sql = Sql::each(
 
 /// All statements that lists are made of, for the test of their plans.
 #[cfg(test)]
-pub(in crate::store) const LISTS: [&str; 5] = [IMAGE_BY_ID, IMAGES, JOBS, JOBS_BY_STATE, FILES];
+pub(in crate::store) const LISTS: [&str; 6] =
+    [IMAGE_BY_ID.sqlite, IMAGES.sqlite, FOUND.sqlite, JOBS, JOBS_BY_STATE, FILES];
 
 /// See [`crate::store::Ledger::image`].
 pub(in crate::store) async fn image(readers: &Readers, owner: OwnerId, id: ImageId) -> LedgerResult<Option<ImageRow>> {
@@ -63,6 +101,33 @@ pub(in crate::store) async fn images(
         .fetch_all(readers)
         .await?;
     rows::images_with_jobs(&rows)
+}
+
+/// See [`crate::store::Ledger::find_images`].
+pub(in crate::store) async fn find_images(
+    readers: &Readers,
+    owner: OwnerId,
+    filter: ImageFilter,
+    before: Option<ImageId>,
+    limit: u32,
+) -> LedgerResult<Vec<ImageRow>> {
+    let states: String = filter.states.iter().map(|state| format!(",{state},")).collect();
+    let verdicts: String = filter.verdicts.iter().map(|verdict| format!(",{verdict},")).collect();
+    let ids: Vec<Uuid> = query(FOUND)
+        .bind(owner.0)
+        .bind(before.map_or(Uuid::max(), |id| id.0))
+        .bind(i64::from(limit))
+        .bind(filter.name.unwrap_or_default().to_lowercase())
+        .bind(states)
+        .bind(verdicts)
+        .scalars(readers)
+        .await?;
+    let mut found = Vec::with_capacity(ids.len());
+    // By their keys: one question with all of them would have as many shapes as there are lengths.
+    for id in ids {
+        found.extend(image(readers, owner, ImageId(id)).await?);
+    }
+    Ok(found)
 }
 
 /// See [`crate::store::Ledger::job`].

@@ -66,19 +66,32 @@ pub(in crate::store) fn image(row: &Row) -> LedgerResult<ImageRow> {
         pages_count: row.number_or_null("pages_count")?,
         created_at_ms: row.get("created_at_ms")?,
         job_ids: Vec::new(),
+        state: None,
+        verdict: None,
     })
 }
 
-/// Rows of `images` beside a column `job_id` (or null), one image's rows together: folded into one image each.
+/// Rows of `images` beside a job each (or nulls), one image's rows together: folded into one image each.
 pub(in crate::store) fn images_with_jobs(rows: &[Row]) -> LedgerResult<Vec<ImageRow>> {
     let mut images: Vec<ImageRow> = Vec::new();
+    let mut succeeded_ms = None;
     for row in rows {
         let id = ImageId(row.get("id")?);
         if images.last().is_none_or(|last| last.id != id) {
             images.push(image(row)?);
+            succeeded_ms = None;
         }
         if let (Some(job), Some(last)) = (row.get::<Option<Uuid>>("job_id")?, images.last_mut()) {
             last.job_ids.push(JobId(job));
+            let name = row.get::<String>("job_state")?;
+            let state = State::parse(&name).ok_or_else(|| unreadable("state"))?;
+            last.state = Some(state);
+            let finished_ms = row.get::<Option<i64>>("job_finished_at_ms")?;
+            // The files are those of the job that succeeded last, which need not be the youngest.
+            if state == State::Succeeded && finished_ms >= succeeded_ms {
+                succeeded_ms = finished_ms;
+                last.verdict = row.get("job_verdict")?;
+            }
         }
     }
     Ok(images)

@@ -248,7 +248,7 @@ async fn no_question_scans_a_table() {
     let mut questions = owners::LISTS.to_vec();
     questions.extend([accept::RECALL, accept::UNFINISHED_OF_OWNER, relay::WAITING.sqlite, relay::NEXT_DUE]);
     questions.extend([running::HELD, running::LOST, events::OF_OWNER, events::OF_JOB, relay::RELEASED]);
-    questions.extend([housekeeping::DURATIONS, housekeeping::START_KNOWN]);
+    questions.extend([housekeeping::THROUGHPUT, housekeeping::DURATIONS, housekeeping::START_KNOWN]);
     questions.extend([nodes::RUNNING.sqlite, nodes::RELEASED.sqlite, nodes::ASKED_TO_STOP]);
     // Results that are bounded, and indices that hold nothing but what is asked for.
     let bounded = ["CONSTANT ROW", "owners", "heads", "chosen", "page"];

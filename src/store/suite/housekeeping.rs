@@ -104,3 +104,15 @@ pub(crate) async fn closed_takes_nothing(ledger: &Arc<dyn Ledger>) {
     assert!(matches!(ledger.ping().await, Err(LedgerError::Unavailable(_))));
     ledger.close().await;
 }
+
+pub(crate) async fn throughput_counts_what_succeeded(ledger: &Arc<dyn Ledger>) {
+    let minute = Duration::from_secs(60);
+    assert_eq!(ledger.throughput(minute, 3).await.unwrap(), [0, 0, 0]);
+    let owner = OwnerId::fresh();
+    for state in [State::Succeeded, State::Failed, State::Succeeded, State::Queued] {
+        in_state(ledger, owner, state).await;
+    }
+    in_state(ledger, OwnerId::fresh(), State::Succeeded).await;
+    let counts = ledger.throughput(minute, 3).await.unwrap();
+    assert_eq!((counts.len(), counts[2]), (3, 3), "{counts:?}");
+}

@@ -43,12 +43,12 @@ macro_rules! ledger_suite {
                 a_cancel_that_comes_first, retry_waits, crashes_end_a_job, hand_back_keeps_its_turn,
                 recover_takes_other_incarnations, recover_fails_spent_jobs, progress_is_seen_and_not_stored,
                 held_lists_an_incarnation;
-            owners: others_see_nothing, lists_by_key_set, files_of_the_last_success, cancel_answers,
+            owners: others_see_nothing, lists_by_key_set, images_are_found, files_of_the_last_success, cancel_answers,
                 retry_gives_a_fresh_budget, deletion_takes_everything;
             events: replay_equals_watch, only_own_and_of_one_job;
             uploads: announced_uploads_are_the_owners, announced_uploads_are_bounded_and_expire;
             housekeeping: counts_unfinished, garbage_goes_when_removed, known_starts, prune_keeps_what_is_young,
-                typical_duration_is_a_median, closed_takes_nothing;
+                typical_duration_is_a_median, throughput_counts_what_succeeded, closed_takes_nothing;
         }
         mod nodes {
             $crate::store::suite::ledger_suite! { @nodes $open;

@@ -53,6 +53,44 @@ pub(crate) async fn lists_by_key_set(ledger: &Arc<dyn Ledger>) {
     assert_eq!(ledger.jobs(owner, JobFilter::default(), None, 0).await.unwrap(), []);
 }
 
+pub(crate) async fn images_are_found(ledger: &Arc<dyn Ledger>) {
+    let (owner, other) = (OwnerId::fresh(), OwnerId::fresh());
+    let mut ids = Vec::new();
+    for (name, state) in [("Ärger 1.PNG", State::Succeeded), ("ärger%.png", State::Failed), ("b.png", State::Queued)]
+    {
+        let (image, job) = item(owner);
+        ids.push(image.id);
+        let image = NewImage { filename: name.to_owned(), ..image };
+        let Accepted::Created(created) = ledger.accept(request(owner, vec![(image, job)])).await.unwrap() else {
+            panic!("refused")
+        };
+        bring(ledger, &created[0].1, state).await;
+    }
+    in_state(ledger, other, State::Failed).await;
+    let find = async |owner, name: &str, states: &[State], verdicts: &[&str], before| {
+        let name = Some(name.to_owned()).filter(|name| !name.is_empty());
+        let verdicts = verdicts.iter().map(|&verdict| verdict.to_owned()).collect();
+        let filter = ImageFilter { name, states: states.to_vec(), verdicts };
+        let found = ledger.find_images(owner, filter, before, 10).await.unwrap();
+        found.iter().map(|image| image.id).collect::<Vec<_>>()
+    };
+    assert_eq!(find(owner, "ÄRGER", &[], &[], None).await, [ids[1], ids[0]]);
+    assert_eq!(find(owner, "ÄRGER", &[], &[], Some(ids[1])).await, [ids[0]]);
+    assert_eq!(find(owner, "%", &[], &[], None).await, [ids[1]]);
+    assert_eq!(find(owner, "", &[State::Failed, State::Queued], &[], None).await, [ids[2], ids[1]]);
+    assert_eq!(find(owner, "r", &[State::Succeeded], &[], None).await, [ids[0]]);
+    assert_eq!(find(owner, "", &[], &["review", "pass"], None).await, [ids[0]], "as suite::success says");
+    assert_eq!(find(owner, "", &[], &["review"], None).await, []);
+    assert_eq!(find(owner, "", &[], &[], None).await.len(), 3);
+    assert_eq!(find(other, "ärger", &[], &[], None).await, []);
+    let images = ledger.images(owner, None, 10).await.unwrap();
+    let shown: Vec<_> = images.iter().map(|image| (image.state, image.verdict.as_deref())).collect();
+    assert_eq!(
+        shown,
+        [(Some(State::Queued), None), (Some(State::Failed), None), (Some(State::Succeeded), Some("pass"))]
+    );
+}
+
 pub(crate) async fn files_of_the_last_success(ledger: &Arc<dyn Ledger>) {
     let owner = OwnerId::fresh();
     let first = in_state(ledger, owner, State::Succeeded).await;
