@@ -26,6 +26,7 @@ mod routes;
 mod server;
 mod sessions;
 mod shapes;
+mod shell;
 mod signing;
 mod tokens;
 mod upload;

@@ -4,6 +4,9 @@ import math
 import struct
 import zlib
 
+# Left, top, width, height.
+BLOTS = [(433, 32, 68, 96), (253, 230, 76, 67), (194, 107, 90, 101)]
+
 
 def gray(width: int, height: int, seed: int) -> list[bytearray]:
     """The rows of a page; pages of different seeds differ."""
@@ -23,7 +26,22 @@ def gray(width: int, height: int, seed: int) -> list[bytearray]:
 
 def png(width: int, height: int, seed: int = 0) -> bytes:
     """A gray page."""
-    rows = b"".join(b"\0" + row for row in gray(width, height, seed))
+    return encoded(gray(width, height, seed))
+
+
+def blotted() -> bytes:
+    """A page with black blots, at whose edges the gate finds ink that was not there: places to look at."""
+    rows = gray(540, 420, 0)
+    for left, top, width, height in BLOTS:
+        for row in rows[top : top + height]:
+            row[left : left + width] = bytes([10]) * width
+    return encoded(rows)
+
+
+def encoded(gray_rows: list[bytearray]) -> bytes:
+    """Rows of gray as PNG."""
+    width, height = len(gray_rows[0]), len(gray_rows)
+    rows = b"".join(b"\0" + row for row in gray_rows)
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows, 6)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in chunks)

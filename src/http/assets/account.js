@@ -1,7 +1,7 @@
 // The account: password, where one is logged in, tokens; invitations for administrators.
 
 import { call } from "./api.js";
-import { troubleOf } from "./words.js";
+import { day, moment, t, troubleOf } from "./words.js";
 
 const DAY_MS = 86_400_000;
 const dialog = document.getElementById("account");
@@ -15,9 +15,9 @@ export function watch(session) {
   part("who").hidden = !hasAccount;
   part("account-open").textContent = session.username;
   part("account-title").textContent = session.username;
-  part("account-role").textContent = session.role === "admin" ? "Administrator" : "User";
+  part("account-role").textContent = t(session.role === "admin" ? "account.administrator" : "account.user");
   part("invitations").hidden = session.role !== "admin";
-  part("token-admin").textContent = session.role === "admin" ? "account and cluster" : "account";
+  part("token-admin").textContent = t(session.role === "admin" ? "account.scope_admin_admin" : "account.scope_admin_user");
 }
 
 function tell(problem) {
@@ -44,15 +44,12 @@ async function act(work) {
   }
 }
 
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
-const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-
 // A user agent says many things; the two that people know are the browser and the system.
 function browserOf(agent) {
   const browser = ["Firefox", "Edg", "OPR", "Chrome", "Safari"].find((name) => agent.includes(`${name}/`));
   const system = ["Android", "iPhone", "iPad", "Windows", "Mac OS", "Linux"].find((name) => agent.includes(name));
   const name = { Edg: "Edge", OPR: "Opera" }[browser] ?? browser;
-  return name && system ? `${name} on ${system}` : agent || "Unknown program";
+  return name && system ? t("account.browser_on", { browser: name, system }) : agent || t("account.unknown_program");
 }
 
 function row(title, facts, label, onEnd) {
@@ -79,28 +76,32 @@ function row(title, facts, label, onEnd) {
 async function readSessions() {
   const { items } = await call("GET", "/sessions");
   part("sessions").replaceChildren(...items.map((session) => {
-    const used = session.current ? "this browser" : `last used ${moment.format(new Date(session.used_at))}`;
-    const facts = `since ${day.format(new Date(session.created_at))}, ${used}`;
+    const used = session.current ? t("account.this_browser") : t("account.last_used", { when: moment(session.used_at) });
+    const facts = t("account.since", { day: day(session.created_at), used });
     const end = async () => {
       await call("DELETE", `/sessions/${session.id}`);
-      say("The session has ended.");
+      say(t("account.ended"));
       await readSessions();
     };
-    return row(browserOf(session.name), facts, "End", session.current ? null : end);
+    return row(browserOf(session.name), facts, t("account.end"), session.current ? null : end);
   }));
+}
+
+function scopeOf(scope) {
+  return scope === "admin" ? part("token-admin").textContent : t(`account.scope_${scope}`);
 }
 
 async function readTokens() {
   const { items } = await call("GET", "/tokens");
   part("tokens-none").hidden = items.length > 0;
   part("tokens").replaceChildren(...items.map((token) => {
-    const end = token.expires_at ? `until ${day.format(new Date(token.expires_at))}` : "without end";
+    const end = token.expires_at ? t("account.token_until", { day: day(token.expires_at) }) : t("account.token_for_ever");
     const revoke = async () => {
       await call("DELETE", `/tokens/${token.id}`);
-      say(`The token ${token.name} was revoked.`);
+      say(t("account.revoked", { name: token.name }));
       await readTokens();
     };
-    return row(token.name, `${token.scopes.join(", ")}; ${end}`, "Revoke", revoke);
+    return row(token.name, `${token.scopes.map(scopeOf).join(", ")}; ${end}`, t("account.revoke"), revoke);
   }));
 }
 
@@ -112,8 +113,8 @@ async function readInvitations() {
       await call("DELETE", `/invitations/${invitation.id}`);
       await readInvitations();
     };
-    const made = moment.format(new Date(invitation.created_at));
-    return row(`Made ${made}`, `until ${day.format(new Date(invitation.expires_at))}`, "Take back", revoke);
+    const made = t("account.made", { when: moment(invitation.created_at) });
+    return row(made, t("account.token_until", { day: day(invitation.expires_at) }), t("account.take_back"), revoke);
   }));
 }
 
@@ -136,7 +137,7 @@ async function copy(place) {
   const code = place.querySelector("code");
   try {
     await navigator.clipboard.writeText(code.textContent);
-    say("Copied.");
+    say(t("account.copied"));
   } catch {
     // Not every address may use the clipboard; then it is selected, ready for the keyboard.
     getSelection().selectAllChildren(code);
@@ -149,7 +150,7 @@ async function changePassword(form) {
     new_password: form.next.value,
   });
   form.reset();
-  say("The password was changed, and all other sessions have ended.");
+  say(t("account.password_changed"));
   await readSessions();
 }
 

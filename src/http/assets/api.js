@@ -1,5 +1,7 @@
 // Talks to the server. Everything that fails becomes a Refused with a problem document in it.
 
+import { t } from "./words.js";
+
 const BASE = "/api/v1";
 // Pages of other sites cannot send it, so the server knows that the request is meant.
 const OWN_PAGE = { "x-inkpool-csrf": "1" };
@@ -27,8 +29,8 @@ function unreachable() {
   return new Refused({
     status: 0,
     code: "unreachable",
-    detail: "The server cannot be reached.",
-    remedy: "Check that it is running, then try again.",
+    detail: t("trouble.unreachable"),
+    remedy: t("trouble.unreachable_remedy"),
   });
 }
 
@@ -39,7 +41,7 @@ function problemOf(text, status) {
   } catch {
     // Not from this server; the status has to do.
   }
-  return { status, code: "unknown", detail: `The answer was ${status}, which this page does not understand.` };
+  return { status, code: "unknown", detail: t("trouble.odd_answer", { status: String(status) }) };
 }
 
 function seconds(header) {
@@ -68,7 +70,9 @@ export async function call(method, path, body) {
 // Sends one file. XMLHttpRequest, since fetch does not tell how much has been sent.
 export function send(file, { preset, key, onProgress }) {
   const request = new XMLHttpRequest();
-  const query = new URLSearchParams({ preset, filename: file.name || "pasted.png" });
+  // macOS takes letters apart; put together they are found again.
+  const filename = (file.name || "pasted.png").normalize("NFC");
+  const query = new URLSearchParams({ preset, filename });
   const done = new Promise((resolve, reject) => {
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, file.size));
     request.addEventListener("load", () => {
@@ -76,7 +80,7 @@ export function send(file, { preset, key, onProgress }) {
       else reject(new Refused(told(problemOf(request.responseText, request.status)), seconds(request.getResponseHeader("retry-after"))));
     });
     request.addEventListener("error", () => reject(unreachable()));
-    request.addEventListener("abort", () => reject(new Refused({ status: 0, code: "aborted", detail: "Stopped." })));
+    request.addEventListener("abort", () => reject(new Refused({ status: 0, code: "aborted", detail: t("trouble.aborted") })));
   });
   request.open("POST", `${BASE}/images?${query}`);
   request.setRequestHeader("idempotency-key", key);

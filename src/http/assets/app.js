@@ -1,327 +1,23 @@
-// The page: what there is, what happens to it, and what can be done with it.
+// The page: lets people in, then hands everything that happens to the views.
 
 import * as account from "./account.js";
-import { call, whenLoggedOut } from "./api.js";
-import * as cards from "./cards.js";
+import { whenLoggedOut } from "./api.js";
+import * as cluster from "./cluster.js";
+import * as desk from "./desk.js";
 import { enter, enterAgain } from "./door.js";
 import { follow } from "./events.js";
-import * as intake from "./intake.js";
-import * as uploads from "./uploads.js";
-import * as view from "./view.js";
-import { bytes, canShow, count, troubleOf } from "./words.js";
+import * as compare from "./image.js";
+import * as library from "./library.js";
+import * as look from "./look.js";
+import * as router from "./router.js";
+import { t } from "./words.js";
 
-const LIST_LIMIT = 24;
-// The answer to an upload of this page may come after the event about it.
-const STRANGER_WAIT_MS = 1500;
 const KNOCK_AGAIN_MS = 2000;
+const views = [desk, library, compare, cluster];
 
-const list = document.getElementById("cards");
-const byImage = new Map();
-const entries = new Set();
-// The last that was told of images that have no card yet.
-const strangers = new Map();
-// Everything that is told gets a number, so that an old list never covers a newer event.
-let clock = 0;
-let cursor = null;
-let limits = null;
-
-const actions = {
-  view: (entry, side) => entry.image && view.open(entry.image, side, entry.job?.gate),
-  cancel: (entry) => (entry.job ? act(entry, () => call("POST", `/jobs/${entry.job.id}/cancel`)) : uploads.stop(entry.upload)),
-  retry: (entry) => (entry.job ? act(entry, () => call("POST", `/jobs/${entry.job.id}/retry`)) : begin(entry.upload)),
-  remove: (entry) => act(entry, async () => {
-    try {
-      await call("DELETE", `/images/${entry.image.id}`);
-    } catch (refused) {
-      // Somebody was faster.
-      if (refused.problem?.status !== 404) throw refused;
-    }
-    drop(entry);
-    say(`${entry.image.filename} was deleted.`);
-    document.getElementById("images").focus({ preventScroll: true });
-  }),
-  dismiss: drop,
-};
-
-// Does one thing at a time with an entry, and shows on its card what did not work.
-async function act(entry, work) {
-  entry.busy = "yes";
-  entry.notice = null;
-  refreshCard(entry);
-  try {
-    const job = await work();
-    if (job) tellJob(entry, job);
-  } catch (refused) {
-    entry.notice = refused.problem ?? { detail: String(refused) };
-  }
-  entry.busy = "";
-  entry.card.confirming = false;
-  refreshCard(entry);
-}
-
-function refreshCard(entry) {
-  if (entries.has(entry)) cards.update(entry, actions);
-}
-
-function put(entry, atEnd = false) {
-  entries.add(entry);
-  if (entry.image) byImage.set(entry.image.id, entry);
-  const element = cards.make(entry, actions);
-  if (atEnd) list.append(element);
-  else list.prepend(element);
-  summarise();
-}
-
-function drop(entry) {
-  entries.delete(entry);
-  if (entry.image && byImage.get(entry.image.id) === entry) byImage.delete(entry.image.id);
-  entry.card.element.remove();
-  forgetPreview(entry);
-  summarise();
-}
-
-function forgetPreview(entry) {
-  if (entry.preview) URL.revokeObjectURL(entry.preview);
-  entry.preview = null;
-}
-
-let saying = null;
-const sentences = [];
-
-// Read out by screen readers; what happens together is said together.
-function say(sentence) {
-  sentences.push(sentence);
-  clearTimeout(saying);
-  saying = setTimeout(() => {
-    const told = sentences.splice(0);
-    const text = told.length > 3 ? `${told.slice(-2).join(" ")} And ${told.length - 2} more changes.` : told.join(" ");
-    document.getElementById("live").textContent = text;
-  }, 400);
-}
-
-function summarise() {
-  document.getElementById("empty").hidden = entries.size > 0;
-  const states = [...entries].map((entry) => entry.job?.state ?? entry.upload.state);
-  const share = (...names) => states.filter((state) => names.includes(state)).length;
-  const active = share("queued", "released", "running", "waiting", "sending", "paused");
-  const parts = [];
-  if (active) parts.push(`${active} on the way`);
-  if (share("succeeded")) parts.push(`${share("succeeded")} done`);
-  if (share("failed")) parts.push(`${share("failed")} did not work`);
-  document.getElementById("summary").textContent = parts.join(" · ");
-}
-
-function entryOf(file, preset) {
-  const entry = { image: null, job: null, live: null, stamp: 0 };
-  entry.preview = canShow(file.type) ? URL.createObjectURL(file) : null;
-  entry.upload = {
-    file, preset, state: "waiting", sent: 0, problem: null,
-    changed: () => {
-      refreshCard(entry);
-      summarise();
-      if (entry.upload.state === "failed") say(`${file.name}: ${troubleOf(entry.upload.problem).what}`);
-    },
-    onDone: (item) => adopt(entry, item),
-    onLate: (item) => call("DELETE", `/images/${item.image.id}`).catch(() => {}),
-  };
-  return entry;
-}
-
-function addFiles(files) {
-  const preset = new FormData(document.getElementById("tray")).get("preset") ?? "";
-  const added = files.map((file) => entryOf(file, preset));
-  // The first file ends up on top, and goes first.
-  for (const entry of added.toReversed()) put(entry);
-  for (const entry of added) begin(entry.upload);
-  if (files.length > 0) say(`${count(files.length, "image", "images")} added.`);
-}
-
-function begin(upload) {
-  if (limits && upload.file.size > limits.body_bytes_max) {
-    upload.state = "failed";
-    upload.problem = {
-      status: 413,
-      detail: "This file is larger than the server takes.",
-      limit: `${limits.body_bytes_max} bytes`,
-      measured: `${upload.file.size} bytes`,
-      remedy: "Save it smaller, or split it into pages.",
-    };
-    upload.changed();
-    return;
-  }
-  uploads.add(upload);
-}
-
-// An upload became an image. If events about it were faster, what they told is kept, and a card made for it goes.
-function adopt(entry, { image, job }) {
-  const stranger = byImage.get(image.id);
-  entry.image = stranger?.image ?? image;
-  entry.job = strangers.get(image.id) ?? stranger?.job ?? job;
-  entry.live = stranger?.live ?? null;
-  strangers.delete(image.id);
-  if (stranger) drop(stranger);
-  byImage.set(image.id, entry);
-  refreshCard(entry);
-  summarise();
-  if (entry.job.state === "succeeded") reload(entry);
-}
-
-function tellJob(entry, job) {
-  // An image can have several jobs; their ids sort by time, and the last one counts.
-  if (entry.job && job.id < entry.job.id) return;
-  const before = entry.job;
-  entry.job = job;
-  entry.stamp = ++clock;
-  if (job.state !== "running" || before?.attempt !== job.attempt) entry.live = null;
-  if (before?.state !== job.state) announce(entry, job);
-  refreshCard(entry);
-  summarise();
-}
-
-function announce(entry, job) {
-  const name = entry.image.filename;
-  if (job.state === "succeeded") {
-    say(`${name} is done.`);
-    reload(entry);
-  } else if (job.state === "failed") {
-    say(`${name} did not work: ${troubleOf(job.error ?? {}).what}`);
-  } else if (job.state === "cancelled") {
-    say(`${name} was cancelled.`);
-  }
-}
-
-async function reload(entry) {
-  try {
-    entry.image = await call("GET", `/images/${entry.image.id}`);
-  } catch {
-    return; // The next list will tell.
-  }
-  refreshCard(entry);
-}
-
-function onJob(job) {
-  const entry = byImage.get(job.image_id);
-  if (entry) {
-    tellJob(entry, job);
-    return;
-  }
-  const isKnown = strangers.has(job.image_id);
-  strangers.set(job.image_id, job);
-  if (!isKnown) meet(job.image_id);
-}
-
-// An image without a card: one that is being sent from here, or one that somebody else has sent.
-async function meet(id) {
-  if (uploads.unfinished() > 0) await new Promise((resolve) => setTimeout(resolve, STRANGER_WAIT_MS));
-  const image = byImage.has(id) ? null : await call("GET", `/images/${id}`).catch(() => null);
-  const job = strangers.get(id);
-  strangers.delete(id);
-  if (!job) return;
-  if (byImage.has(id)) tellJob(byImage.get(id), job);
-  else if (image) put({ image, job, live: null, upload: null, stamp: ++clock, preview: null });
-}
-
-function onProgress({ job, stage, progress }) {
-  for (const entry of entries) {
-    if (entry.job?.id !== job || entry.job.state !== "running") continue;
-    entry.live = { stage, progress };
-    refreshCard(entry);
-  }
-}
-
-async function readList(from) {
-  const page = from ? `&cursor=${from}` : "";
-  const [images, jobs] = await Promise.all([
-    call("GET", `/images?limit=${LIST_LIMIT}${page}`),
-    call("GET", "/jobs?limit=200"),
-  ]);
-  const known = new Map(jobs.items.map((job) => [job.id, job]));
-  const last = (image) => image.job_ids.at(-1);
-  const missing = images.items.filter((image) => last(image) && !known.has(last(image)));
-  const found = await Promise.all(missing.map((image) => call("GET", `/jobs/${last(image)}`).catch(() => null)));
-  for (const job of found) if (job) known.set(job.id, job);
-  return { ...images, items: images.items.map((image) => ({ image, job: known.get(last(image)) })).filter(({ job }) => job) };
-}
-
-// The newest images as the server has them: at start, and whenever the stream of events was interrupted.
-async function readNewest() {
-  const begun = clock;
-  let newest;
-  try {
-    newest = await readList(null);
-  } catch (refused) {
-    notice(refused);
-    return;
-  }
-  notice(null);
-  const isFirst = byImage.size === 0;
-  for (const { image, job } of newest.items.toReversed()) {
-    const entry = byImage.get(image.id);
-    if (!entry) put({ image, job, live: null, upload: null, stamp: 0, preview: null });
-    else if (entry.stamp <= begun) {
-      entry.image = image;
-      tellJob(entry, job);
-    }
-  }
-  const oldest = newest.items.at(-1)?.image.id ?? "";
-  const there = new Set(newest.items.map(({ image }) => image.id));
-  for (const entry of [...byImage.values()]) {
-    const isGone = !there.has(entry.image.id) && entry.stamp <= begun && (entry.image.id > oldest || !newest.next_cursor);
-    if (isGone) drop(entry);
-  }
-  if (isFirst) more(newest.next_cursor);
-  summarise();
-}
-
-function more(next) {
-  cursor = next;
-  document.getElementById("more").hidden = !next;
-}
-
-async function readOlder() {
-  const older = await readList(cursor).catch(notice);
-  if (!older) return;
-  for (const { image, job } of older.items) {
-    if (!byImage.has(image.id)) put({ image, job, live: null, upload: null, stamp: 0, preview: null }, true);
-  }
-  more(older.next_cursor);
-}
-
-function notice(refused) {
-  const place = document.getElementById("notice");
-  place.hidden = !refused;
-  if (!refused) return;
-  const trouble = troubleOf(refused.problem ?? { detail: String(refused) });
-  place.textContent = `${trouble.what} ${trouble.remedy}`;
-}
-
-function link(state, text) {
+function link(state) {
   document.getElementById("link").dataset.state = state;
-  document.getElementById("link-text").textContent = text;
-}
-
-function presetChoice(preset, index) {
-  const label = document.createElement("label");
-  const input = Object.assign(document.createElement("input"), {
-    type: "radio", name: "preset", value: preset.name, checked: index === 0,
-  });
-  const text = document.createElement("span");
-  const title = document.createElement("strong");
-  title.textContent = preset.title;
-  const makes = document.createElement("small");
-  makes.textContent = `Makes ${preset.outputs.filter((name) => name !== "original").join(", ")}`;
-  text.append(title, makes);
-  label.append(input, text);
-  return label;
-}
-
-async function readOffer() {
-  const [presets, bounds] = await Promise.all([call("GET", "/presets"), call("GET", "/limits")]);
-  document.getElementById("presets").replaceChildren(...presets.items.map(presetChoice));
-  limits = bounds;
-  document.getElementById("limits").textContent =
-    `JPEG, PNG, WebP, TIFF, BMP, GIF and PNM; up to ${bytes(bounds.body_bytes_max)}, ` +
-    `${Math.round(bounds.page_pixels_max / 1_000_000)} megapixels a page, ${bounds.pages_max} pages.`;
+  document.getElementById("link-text").textContent = t(`link.${state}`);
 }
 
 // Whoever cannot be let in for want of a server is let in when it is back.
@@ -329,26 +25,35 @@ async function comeIn() {
   try {
     return await enter();
   } catch {
-    link("lost", "connecting again");
+    link("lost");
     await new Promise((resolve) => setTimeout(resolve, KNOCK_AGAIN_MS));
     return comeIn();
   }
 }
 
+async function readOffer() {
+  const offer = await desk.readOffer();
+  if (!offer) return;
+  library.offer(offer);
+  compare.offer(offer);
+}
+
+look.watch();
 const me = await comeIn();
 account.watch(me);
+cluster.open(me);
 // What could not be asked is asked again at the next refusal.
 whenLoggedOut(() => enterAgain(me).catch(() => {}));
-intake.watch({ onFiles: addFiles });
-document.getElementById("more").addEventListener("click", readOlder);
-document.getElementById("tray").addEventListener("submit", (event) => event.preventDefault());
+for (const view of views) view.start();
+router.start();
 follow({
   onOpen: () => {
-    link("live", "live");
-    if (!limits) readOffer().catch(notice);
-    readNewest();
+    link("live");
+    readOffer().catch(desk.notice);
+    desk.readNewest();
+    compare.refresh();
   },
-  onLost: () => link("lost", "connecting again"),
-  onJob,
-  onProgress,
+  onLost: () => link("lost"),
+  onJob: (job) => views.forEach((view) => view.onJob(job)),
+  onProgress: (progress) => views.forEach((view) => view.onProgress(progress)),
 });

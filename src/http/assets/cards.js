@@ -1,6 +1,6 @@
 // One card for each image: made once, then told what is new.
 
-import { bytes, canShow, count, factsOf, kindOf, sentenceOf, stateOf, troubleOf } from "./words.js";
+import { bytes, canShow, factsOf, kindOf, pixels, sentenceOf, stateOf, t, troubleOf } from "./words.js";
 
 const template = document.getElementById("card");
 // The file that is the result, and the one small enough for a list.
@@ -72,15 +72,16 @@ function stateWords({ upload, job, live }, state) {
   if (job) return stateOf(job, live);
   switch (state) {
     case "waiting":
-      return "Waiting to be sent";
+      return t("upload.waiting");
     case "sending":
-      return upload.sent >= upload.file.size ? "Being stored" : `Sending, ${bytes(upload.sent)} of ${bytes(upload.file.size)}`;
+      if (upload.sent >= upload.file.size) return t("upload.storing");
+      return t("upload.sending", { sent: bytes(upload.sent), all: bytes(upload.file.size) });
     case "paused":
-      return "Waiting for room on the server";
+      return t("upload.paused");
     case "failed":
-      return "Not taken";
+      return t("upload.refused");
     default:
-      return "Stopped";
+      return t("upload.stopped");
   }
 }
 
@@ -90,7 +91,7 @@ function showBar(card, { upload, job, live }, state) {
   const isKnown = state === "sending" || state === "running";
   if (isKnown) card.bar.value = share;
   else card.bar.removeAttribute("value");
-  card.bar.setAttribute("aria-label", job ? "Work" : "Sending");
+  card.bar.setAttribute("aria-label", t(job ? "state.bar" : "upload.bar"));
 }
 
 function frame(button, key, fill) {
@@ -121,22 +122,23 @@ function showBefore(card, { image, upload, preview }) {
   const original = image && originalOf(image);
   const type = original?.content_type ?? upload?.file.type;
   const source = preview ?? (original && canShow(type) ? original.url : null);
-  const instead = () => [words(type ? `Browsers cannot show ${kindOf(type)}` : "No preview")];
-  const fill = () => (source ? [picture(source, "Before", () => card.before.replaceChildren(...instead()))] : instead());
+  const instead = () => [words(type ? t("card.cannot_show", { kind: kindOf(type) }) : t("card.no_preview"))];
+  const fill = () => (source ? [picture(source, t("card.before"), () => card.before.replaceChildren(...instead()))] : instead());
   frame(card.before, source ?? `none ${type}`, fill);
   card.before.disabled = !source;
-  card.before.setAttribute("aria-label", source ? "Show the original, large" : "The original has no preview");
+  card.before.setAttribute("aria-label", t(source ? "card.open_before" : "card.none_before"));
 }
 
 function showAfter(card, { image }, state) {
   const result = image && resultOf(image);
   const small = image?.files.find((file) => file.name === SMALL) ?? result;
-  const pending = { failed: "No result", cancelled: "Cancelled", stopped: "Stopped", succeeded: "…" }[state] ?? "On its way";
+  const keys = { failed: "card.no_result", cancelled: "state.cancelled", stopped: "upload.stopped" };
+  const pending = state === "succeeded" ? "…" : t(keys[state] ?? "card.coming");
   const key = small ? small.url + small.sha256 : pending;
-  const fill = () => (small ? [picture(small.url, "After", () => card.after.replaceChildren(words("No preview")))] : [words(pending)]);
+  const fill = () => (small ? [picture(small.url, t("card.after"), () => card.after.replaceChildren(words(t("card.no_preview"))))] : [words(pending)]);
   frame(card.after, key, fill);
   card.after.disabled = !result;
-  card.after.setAttribute("aria-label", result ? "Show the result, large" : pending);
+  card.after.setAttribute("aria-label", result ? t("card.open_after") : pending);
 }
 
 function showDoubt(card, { job }, state) {
@@ -162,24 +164,24 @@ function showDownloads(card, image, state) {
   const key = files.map((file) => file.url + file.sha256).join();
   if (card.downloads.dataset.key === key) return;
   card.downloads.dataset.key = key;
-  card.downloads.querySelector("summary").textContent = `Download (${count(files.length, "file", "files")})`;
+  card.downloads.querySelector("summary").textContent = t("card.download", { count: files.length });
   card.files.replaceChildren(...files.map(download));
 }
 
-function download(file) {
+export function download(file) {
   const item = document.createElement("li");
   const link = document.createElement("a");
   link.href = `${file.url}?download=1`;
   link.textContent = file.name;
   const size = document.createElement("span");
   size.className = "quiet";
-  const pixels = file.width_px ? `, ${file.width_px} × ${file.height_px}` : "";
-  size.textContent = `${bytes(file.size_bytes)}${pixels}`;
+  const sides = file.width_px ? `, ${pixels(file.width_px, file.height_px)}` : "";
+  size.textContent = `${bytes(file.size_bytes)}${sides}`;
   item.append(link, " ", size);
   return item;
 }
 
-function button(label, onClick, className = "") {
+export function button(label, onClick, className = "") {
   const element = document.createElement("button");
   element.type = "button";
   element.textContent = label;
@@ -205,30 +207,30 @@ function showActions(entry, actions, state) {
 function usual(entry, actions, state) {
   const buttons = [];
   if (["waiting", "sending", "paused", "queued", "released", "running"].includes(state)) {
-    const cancel = button("Cancel", () => actions.cancel(entry));
+    const cancel = button(t("act.cancel"), () => actions.cancel(entry));
     cancel.disabled = Boolean(entry.job?.cancel_requested);
     buttons.push(cancel);
   }
   // A file that was not taken will not be taken the next time.
   const isFinal = !entry.job && entry.upload.problem?.status >= 400 && entry.upload.problem.status < 500;
-  if (["failed", "cancelled"].includes(state) && !isFinal) buttons.push(button("Try again", () => actions.retry(entry)));
+  if (["failed", "cancelled"].includes(state) && !isFinal) buttons.push(button(t("act.retry"), () => actions.retry(entry)));
   if (entry.image) {
     const ask = () => {
       entry.card.confirming = true;
       showActions(entry, actions, state);
     };
-    buttons.push(button("Delete", ask));
+    buttons.push(button(t("act.delete"), ask));
   } else if (["failed", "stopped"].includes(state)) {
-    buttons.push(button("Dismiss", () => actions.dismiss(entry)));
+    buttons.push(button(t("act.dismiss"), () => actions.dismiss(entry)));
   }
   return buttons;
 }
 
 function confirmation(entry, actions) {
-  const keep = button("Keep", () => {
+  const keep = button(t("act.keep"), () => {
     entry.card.confirming = false;
     showActions(entry, actions, stateName(entry));
   });
-  const remove = button("Delete for good", () => actions.remove(entry), "danger");
+  const remove = button(t("act.delete_for_good"), () => actions.remove(entry), "danger");
   return [keep, remove];
 }

@@ -1,7 +1,7 @@
 // The way in: login and registration, where the server has accounts.
 
 import { call } from "./api.js";
-import { troubleOf } from "./words.js";
+import { t, troubleOf } from "./words.js";
 
 const door = document.getElementById("door");
 const form = document.getElementById("door-form");
@@ -55,15 +55,14 @@ function knock() {
 function show(isRegistering) {
   registering = isRegistering;
   const mayRegister = entrance.registration !== "off";
-  document.getElementById("door-title").textContent = registering ? "Make an account" : "Log in";
-  document.getElementById("door-send").textContent = registering ? "Make the account" : "Log in";
+  document.getElementById("door-title").textContent = t(registering ? "door.register" : "door.log_in");
+  document.getElementById("door-send").textContent = t(registering ? "door.register_send" : "door.log_in");
   document.getElementById("door-question").hidden = !mayRegister;
-  document.getElementById("door-question-text").textContent = registering ? "You have one already?" : "No account yet?";
-  swap.textContent = registering ? "Log in" : "Make an account";
+  document.getElementById("door-question-text").textContent = t(registering ? "door.have_one" : "door.have_none");
+  swap.textContent = t(registering ? "door.log_in" : "door.register");
   form.password.autocomplete = registering ? "new-password" : "current-password";
   document.getElementById("door-hint").hidden = !registering;
-  document.getElementById("door-hint").textContent =
-    `At least ${entrance.password_chars_min} characters; three or four words that nobody would guess are good.`;
+  document.getElementById("door-hint").textContent = t("door.password_hint", { count: entrance.password_chars_min });
   const byInvitation = registering && entrance.registration === "invitation";
   document.getElementById("door-invitation").hidden = !byInvitation;
   form.invitation.required = byInvitation;
@@ -87,8 +86,8 @@ async function send() {
   const { logged_in: isKept } = await call("GET", "/auth");
   if (!isKept) {
     tell({
-      detail: "The browser did not keep the login, since this address is not secure.",
-      remedy: "Open the page over HTTPS.",
+      detail: t("door.not_kept"),
+      remedy: t("door.not_kept_remedy"),
     });
     return;
   }

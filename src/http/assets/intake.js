@@ -1,15 +1,18 @@
-// Where files come from: the chooser, a drop anywhere on the page (folders too), the clipboard.
+// Where files come from: the choosers (files, a folder, the camera), a drop anywhere on the page (folders too), the
+// clipboard.
 
 // A folder may be the root of a disk by mistake.
 const FILES_MAX = 2000;
 
 export function watch({ onFiles }) {
-  const chooser = document.getElementById("files");
-  chooser.addEventListener("change", () => {
-    onFiles([...chooser.files]);
-    // The same file can be chosen again.
-    chooser.value = "";
-  });
+  for (const id of ["files", "folder", "camera"]) {
+    const chooser = document.getElementById(id);
+    chooser.addEventListener("change", () => {
+      onFiles([...chooser.files].slice(0, FILES_MAX));
+      // The same file can be chosen again.
+      chooser.value = "";
+    });
+  }
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length > 0) onFiles(files);
