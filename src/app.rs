@@ -18,6 +18,7 @@ use crate::auth::{Auth, AuthError};
 use crate::blobs::Blobs;
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::jetstream::{JetStreamBus, NatsSettings};
+use crate::bus::public::PublicSettings;
 use crate::bus::{BusSettings, JobBus};
 use crate::cluster::Control;
 use crate::config::{AuthMode, Config, Runtime};
@@ -27,6 +28,7 @@ use crate::containers::process::{ProcessRuntime, ProcessSettings};
 use crate::containers::{SlotId, SlotRuntime, StartOrder};
 use crate::pipeline::engine::locate;
 use crate::pipeline::spec::Presets;
+use crate::producers::{self, Producers};
 use crate::store::accounts::{Accounts, Role};
 use crate::store::lock::{DataDir, DataLock};
 use crate::store::{Ledger, SqlLedger, postgres, sqlite};
@@ -46,6 +48,7 @@ pub struct App {
     deps: Arc<Deps>,
     node: Node,
     server: JoinHandle<std::io::Result<()>>,
+    producers: Producers,
     shutdown: CancellationToken,
     _lock: DataLock,
 }
@@ -100,7 +103,8 @@ impl App {
         };
         let state = http::AppState::new(ports, shutdown.clone());
         let server = tokio::spawn(http::serve(listener, state, shutdown.clone()));
-        Ok(Self { address, deps, node, server, shutdown, _lock: lock })
+        let producers = Producers::start(outside(&deps));
+        Ok(Self { address, deps, node, server, producers, shutdown, _lock: lock })
     }
 
     /// Waits until a slot has a worker, at most `bound`. False when none has by then.
@@ -135,6 +139,7 @@ impl App {
         if !self.server.is_finished() && tokio::time::timeout(HTTP_GRACE, &mut self.server).await.is_err() {
             self.server.abort();
         }
+        self.producers.stop().await;
         self.deps.bus.close().await;
         self.deps.ledger.close().await;
         tracing::info!("stopped");
@@ -302,8 +307,19 @@ async fn bus(config: &Config) -> anyhow::Result<Arc<dyn JobBus>> {
         tls: bus.tls,
         replicas: bus.replicas,
         timeout: Duration::from_millis(bus.timeout_ms),
+        public: PublicSettings {
+            events_keep: config.producers.events_keep(),
+            events_max: config.producers.events_messages_max,
+        },
     };
     Ok(Arc::new(JetStreamBus::open(&nats, settings).await.context("the bus")?))
+}
+
+/// What programs outside are served with, where they can reach the bus.
+fn outside(deps: &Deps) -> Option<producers::Parts> {
+    let bus = deps.bus.public()?;
+    let (config, ledger, progress) = (deps.config.clone(), deps.ledger.clone(), deps.progress.clone());
+    Some(producers::Parts { config, ledger, bus, progress, process: deps.process })
 }
 
 /// Removes what the last start of this node left behind. Nobody else writes here: the data directory is locked.

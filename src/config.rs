@@ -2,9 +2,11 @@
 
 mod access;
 mod archive;
+mod producers;
 
 pub use access::{AuthMode, Hidden, Registration};
 pub use archive::Archive;
+pub use producers::Producers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +50,7 @@ pub struct Config {
     pub jobs: Jobs,
     pub bus: Bus,
     pub relay: Relay,
+    pub producers: Producers,
     pub slots: Slots,
     pub actors: Actors,
     pub janitor: Janitor,
@@ -422,7 +425,8 @@ impl Config {
             .into_iter()
             .chain(self.docker_rules())
             .chain(self.access_rules())
-            .chain(self.archive_rules());
+            .chain(self.archive_rules())
+            .chain(self.producer_rules());
         match rules.into_iter().chain(sections).find(|rule| !rule.2) {
             Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
             None => Ok(()),

@@ -13,6 +13,7 @@ pub mod fault;
 pub mod http;
 pub mod job;
 pub mod pipeline;
+pub mod producers;
 pub mod scheduling;
 pub mod store;
 pub mod telemetry;

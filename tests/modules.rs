@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom. `main` and `cli` may use what they like; `app` names every concrete type.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("job", &[]),
     ("scheduling", &["job"]),
     ("pipeline", &["job"]),
@@ -19,6 +19,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("containers", &["job", "pipeline", "config", "fault", "store"]),
     ("cluster", &["job", "scheduling", "pipeline", "containers", "bus"]),
     ("worker", &["job", "pipeline", "config", "fault"]),
+    ("producers", &["job", "config", "fault", "store", "bus", "blobs", "cluster", "http"]),
     (
         "http",
         &["job", "scheduling", "pipeline", "config", "fault", "store", "auth", "bus", "blobs", "containers", "cluster"],

@@ -2,10 +2,12 @@
 
 pub mod embedded;
 pub mod jetstream;
+pub mod public;
 
 #[cfg(test)]
 mod suite;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,6 +59,10 @@ pub trait JobBus: Send + Sync + 'static {
     async fn messages(&self, lane: Lane) -> Result<Vec<Bytes>, BusError>;
     /// Whether other nodes use it too, and it outlives this process. What another node has released is then on it as well.
     fn is_shared(&self) -> bool;
+    /// What programs outside see, where they can reach the bus.
+    fn public(&self) -> Option<Arc<dyn public::PublicBus>> {
+        None
+    }
     /// Ends the bus; pulls return at once.
     async fn close(&self);
 }

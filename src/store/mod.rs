@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod lock;
 mod model;
 pub mod postgres;
+pub mod producers;
 mod sql;
 pub mod sqlite;
 #[cfg(test)]
@@ -39,7 +40,7 @@ pub type LedgerResult<T> = Result<T, LedgerError>;
 /// answers as if it did not exist. Every change of a job's state goes through [`crate::job::state::apply`]'s table, is one
 /// transaction with its event row, and sends the event to [`Ledger::watch`] after the commit.
 #[async_trait]
-pub trait Ledger: Send + Sync + 'static {
+pub trait Ledger: producers::Producers {
     // Submission.
 
     /// Writes images, jobs, outbox rows, events and the idempotency row of one request in one transaction.

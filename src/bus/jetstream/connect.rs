@@ -9,6 +9,7 @@ use async_nats::connection::State;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 
 use super::super::BusError;
+use super::super::public::PublicSettings;
 
 /// Consumers with limits for each subject, and replies to every kind of answer, are there since this version.
 const VERSION_MIN: (i64, i64, i64) = (2, 10, 0);
@@ -40,6 +41,8 @@ pub struct NatsSettings {
     pub replicas: usize,
     /// Bound on every answer of the server.
     pub timeout: Duration,
+    /// What is kept for programs outside.
+    pub public: PublicSettings,
 }
 
 /// The connection, and how often it was made: whoever looked at the streams looks again when that has changed.

@@ -9,7 +9,9 @@ use async_nats::jetstream::{Context, ErrorCode};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::super::public::PublicSettings;
 use super::super::{BusError, BusSettings};
+use super::public::{EVENTS_STREAM, EVENTS_SUBJECTS};
 use super::{JOBS_STREAM, consumer_of, subject_of};
 use crate::job::Lane;
 
@@ -26,6 +28,23 @@ pub(super) fn jobs(settings: BusSettings, replicas: usize) -> stream::Config {
         discard_new_per_subject: true,
         max_messages_per_subject: lane_max,
         duplicate_window: settings.duplicate_window,
+        num_replicas: replicas,
+        ..stream::Config::default()
+    }
+}
+
+/// What programs outside are told.
+pub(super) fn events(settings: PublicSettings, bus: BusSettings, replicas: usize) -> stream::Config {
+    stream::Config {
+        name: EVENTS_STREAM.to_owned(),
+        description: Some("What becomes of the jobs of Inkpool".to_owned()),
+        subjects: vec![EVENTS_SUBJECTS.to_owned()],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        max_messages: i64::try_from(settings.events_max).unwrap_or(i64::MAX),
+        max_age: settings.events_keep,
+        duplicate_window: bus.duplicate_window,
         num_replicas: replicas,
         ..stream::Config::default()
     }
@@ -86,6 +105,7 @@ pub(super) async fn stream(context: &Context, wanted: stream::Config) -> Result<
                 discard: wanted.discard,
                 discard_new_per_subject: wanted.discard_new_per_subject,
                 max_messages_per_subject: wanted.max_messages_per_subject,
+                max_messages: wanted.max_messages,
                 max_age: wanted.max_age,
                 duplicate_window: wanted.duplicate_window,
                 num_replicas: wanted.num_replicas,
@@ -104,6 +124,11 @@ pub(super) async fn stream(context: &Context, wanted: stream::Config) -> Result<
     made.map_err(|error| unfit("stream", &name, &error))
 }
 
+/// The server says -1 for what we call 0: no bound.
+fn bounded(limit: i64) -> i64 {
+    limit.max(0)
+}
+
 fn fits(there: &stream::Config, wanted: &stream::Config) -> bool {
     let sorted = |config: &stream::Config| {
         let mut subjects = config.subjects.clone();
@@ -114,7 +139,8 @@ fn fits(there: &stream::Config, wanted: &stream::Config) -> bool {
         && there.storage == wanted.storage
         && there.discard == wanted.discard
         && there.discard_new_per_subject == wanted.discard_new_per_subject
-        && there.max_messages_per_subject == wanted.max_messages_per_subject
+        && bounded(there.max_messages_per_subject) == bounded(wanted.max_messages_per_subject)
+        && bounded(there.max_messages) == bounded(wanted.max_messages)
         && there.max_age == wanted.max_age
         && there.duplicate_window == wanted.duplicate_window
         && there.num_replicas == wanted.num_replicas

@@ -8,6 +8,7 @@
 mod answer;
 mod connect;
 mod ensure;
+mod public;
 mod pull;
 
 #[cfg(test)]
@@ -28,7 +29,9 @@ pub use self::connect::NatsSettings;
 
 use self::answer::Deliveries;
 use self::connect::Link;
+use self::public::PublicStreams;
 use self::pull::Puller;
+use super::public::PublicBus;
 use super::{BusError, BusSettings, Delivery, Depth, JobBus};
 use crate::job::Lane;
 
@@ -54,6 +57,7 @@ pub struct JetStreamBus {
     /// By lane.
     deliveries: [Arc<Deliveries>; 2],
     seen: Mutex<Option<Seen>>,
+    public: Arc<PublicStreams>,
     closed: CancellationToken,
 }
 
@@ -77,6 +81,16 @@ impl JetStreamBus {
             .timeout(nats.timeout)
             .ack_timeout(nats.timeout)
             .build(link.client.clone());
+        let closed = CancellationToken::new();
+        let public = Arc::new(PublicStreams {
+            link: link.clone(),
+            context: context.clone(),
+            settings: nats.public,
+            bus: settings,
+            replicas: nats.replicas,
+            seen: Mutex::new(None),
+            closed: closed.clone(),
+        });
         let bus = Self {
             link,
             context,
@@ -84,7 +98,8 @@ impl JetStreamBus {
             replicas: nats.replicas,
             deliveries: Default::default(),
             seen: Mutex::new(None),
-            closed: CancellationToken::new(),
+            public,
+            closed,
         };
         match bus.ready().await {
             Err(BusError::Unavailable(why)) => tracing::warn!(why, "JetStream is not ready yet"),
@@ -209,6 +224,10 @@ impl JobBus for JetStreamBus {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn public(&self) -> Option<Arc<dyn PublicBus>> {
+        Some(self.public.clone())
     }
 
     async fn close(&self) {

@@ -23,6 +23,7 @@ fn at(nats: &Nats) -> NatsSettings {
         tls: false,
         replicas: 1,
         timeout: Duration::from_secs(2),
+        public: Default::default(),
     }
 }
 

@@ -41,7 +41,7 @@ async fn on_server(server: &PgConnectOptions, sql: String) {
 /// The name of a database with an up-to-date schema, made by the first test that asks.
 async fn template(server: &PgConnectOptions) -> String {
     let mut conn = server.connect().await.unwrap();
-    let checksums: Vec<_> = migrations().iter().map(|migration| hex::encode(&migration.checksum[..4])).collect();
+    let checksums: Vec<_> = migrations().iter().map(|migration| hex::encode(&migration.checksum[..2])).collect();
     let name = format!("inkpool_template_{}", checksums.concat());
     // Held until this connection is closed.
     conn.execute("SELECT pg_advisory_lock(1)").await.unwrap();

@@ -10,6 +10,7 @@ pub(in crate::store) mod migrate;
 pub(in crate::store) mod moves;
 pub(in crate::store) mod nodes;
 pub(in crate::store) mod owners;
+pub(in crate::store) mod producers;
 mod progress;
 pub(in crate::store) mod query;
 pub(in crate::store) mod relay;

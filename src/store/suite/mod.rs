@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod housekeeping;
 pub(crate) mod nodes;
 pub(crate) mod owners;
+pub(crate) mod producers;
 pub(crate) mod relay;
 pub(crate) mod running;
 pub(crate) mod submissions;
@@ -56,6 +57,18 @@ macro_rules! ledger_suite {
                     a_wish_is_heard_once, jobs_of_lost_nodes_are_rescued, a_cancel_reaches_the_node_that_works;
             }
         }
+        mod producers {
+            $crate::store::suite::ledger_suite! { @fresh $open; producers;
+                one_process_publishes_at_a_time, events_are_left_until_they_are_published;
+            }
+        }
+    };
+    (@fresh $open:path; $module:ident; $($case:ident),+;) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let fresh = $open().await;
+            $crate::store::suite::$module::$case(&fresh).await;
+        })+
     };
     (@nodes $open:path; $($case:ident),+;) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]

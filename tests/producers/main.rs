@@ -1,0 +1,8 @@
+//! Programs outside, on a real NATS JetStream and the real server: what they are told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![cfg(feature = "fault-points")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod events;
+mod outside;
