@@ -8,7 +8,7 @@
 //! STORE is the directory `objects` of the server's data directory, or `s3://BUCKET/PREFIX` with credentials, region and
 //! endpoint by the usual `AWS_*` names. OWNER is the `owner` of `GET /api/v1/session`. The exit code is 1 when the image was
 //! rejected or the job failed.
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "an example that prints")]
+#![expect(clippy::print_stdout, reason = "an example that prints")]
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,7 +28,9 @@ use sha2::{Digest, Sha256};
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn store(place: &str) -> anyhow::Result<Box<dyn ObjectStore>> {
-    let Some(bucket) = place.strip_prefix("s3://") else { return Ok(Box::new(LocalFileSystem::new_with_prefix(place)?)) };
+    let Some(bucket) = place.strip_prefix("s3://") else {
+        return Ok(Box::new(LocalFileSystem::new_with_prefix(place)?));
+    };
     let (bucket, prefix) = bucket.split_once('/').unwrap_or((bucket, ""));
     let s3 = AmazonS3Builder::from_env().with_bucket_name(bucket).build()?;
     Ok(Box::new(PrefixStore::new(s3, prefix)))
@@ -64,7 +66,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         "filename": filename, "preset": preset, "idempotency_key": key,
     });
     let submit = format!("inkpool.submit.{owner}");
-    jetstream::new(client).publish(submit, message.to_string().into()).await?.await.context("not stored")?;
+    jetstream::new(client.clone()).publish(submit, message.to_string().into()).await?.await.context("not stored")?;
 
     // 4. What becomes of it. Every event of it but `progress` carries the key.
     let follow = async {

@@ -102,8 +102,8 @@ impl App {
             metrics,
         };
         let state = http::AppState::new(ports, shutdown.clone());
+        let producers = Producers::start(outside(&deps, &state));
         let server = tokio::spawn(http::serve(listener, state, shutdown.clone()));
-        let producers = Producers::start(outside(&deps));
         Ok(Self { address, deps, node, server, producers, shutdown, _lock: lock })
     }
 
@@ -310,16 +310,17 @@ async fn bus(config: &Config) -> anyhow::Result<Arc<dyn JobBus>> {
         public: PublicSettings {
             events_keep: config.producers.events_keep(),
             events_max: config.producers.events_messages_max,
+            submissions_max: config.producers.submissions_max,
         },
     };
     Ok(Arc::new(JetStreamBus::open(&nats, settings).await.context("the bus")?))
 }
 
 /// What programs outside are served with, where they can reach the bus.
-fn outside(deps: &Deps) -> Option<producers::Parts> {
+fn outside(deps: &Deps, door: &http::AppState) -> Option<producers::Parts> {
     let bus = deps.bus.public()?;
     let (config, ledger, progress) = (deps.config.clone(), deps.ledger.clone(), deps.progress.clone());
-    Some(producers::Parts { config, ledger, bus, progress, process: deps.process })
+    Some(producers::Parts { config, ledger, bus, door: door.clone(), progress, process: deps.process })
 }
 
 /// Removes what the last start of this node left behind. Nobody else writes here: the data directory is locked.
@@ -330,8 +331,8 @@ async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
     let lost = deps.ledger.recover(&deps.node, "").await.context("the ledger")?.len();
     // The embedded bus starts empty: whatever was on the old one is released again. What another bus has kept, the relay
     // finds out.
-    let embedded = deps.config.bus.url == EMBEDDED;
-    let unreleased = if embedded { deps.ledger.unrelease_all(&deps.node).await.context("the ledger")? } else { 0 };
+    let alone = !deps.bus.is_shared();
+    let unreleased = if alone { deps.ledger.unrelease_all(&deps.node).await.context("the ledger")? } else { 0 };
     let slots = deps.slots_directory();
     if slots.exists() {
         std::fs::remove_dir_all(&slots).with_context(|| format!("slot directories {}", slots.display()))?;

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod check;
+mod incoming;
 mod local;
 mod presign;
 mod read;
@@ -31,7 +32,7 @@ use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem};
 use self::breaker::Breaker;
 use self::s3::S3;
 use crate::config;
-use crate::job::{ImageId, JobId, UploadId};
+use crate::job::{ImageId, JobId, OwnerId, UploadId};
 
 /// Bytes collected before they are written: what one upload costs in memory.
 const LOCAL_PART_BYTES: usize = 1 << 20;
@@ -45,6 +46,13 @@ pub enum Key {
     Original(ImageId),
     /// The bytes of an announced upload, until it has expired: `up/<upload>`.
     Upload(UploadId),
+    /// What a program outside has put: `incoming/<owner>/<name>`. Made by [`Key::incoming`].
+    Incoming {
+        /// Whose.
+        owner: OwnerId,
+        /// The rest of the key.
+        name: String,
+    },
     /// An output of one start: `out/<job>/<start>/<name>`.
     Output {
         /// The job.
@@ -223,6 +231,10 @@ impl Blobs {
 
     /// Directories exist for the objects in them: empty ones go. Does nothing where there are no directories.
     fn tidy(&self, path: &Path) {
+        // Those below `incoming` are not ours.
+        if path.as_ref().starts_with(incoming::INCOMING) {
+            return;
+        }
         if let Some(file) = self.local.as_ref().and_then(|local| local.path_to_filesystem(path).ok()) {
             local::remove_empty_parents(&file);
         }
@@ -286,6 +298,7 @@ impl Key {
         match self {
             Self::Original(image) => Path::from(format!("img/{image}/original")),
             Self::Upload(upload) => Path::from(format!("up/{upload}")),
+            Self::Incoming { owner, name } => Path::from(format!("incoming/{owner}/{name}")),
             Self::Output { job, start, name } => Path::from(format!("out/{job}/{start}/{name}")),
         }
     }
@@ -297,6 +310,7 @@ impl Key {
         let key = match parts.as_slice() {
             ["img", image, "original"] => Self::Original(image.parse().ok()?),
             ["up", upload] => Self::Upload(upload.parse().ok()?),
+            [incoming::INCOMING, owner, ..] => return Self::incoming(owner.parse().ok()?, path.as_ref()),
             ["out", job, start, name @ ..] if !name.is_empty() => {
                 Self::Output { job: job.parse().ok()?, start: start.parse().ok()?, name: name.join("/") }
             }

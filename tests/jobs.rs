@@ -202,7 +202,7 @@ async fn queue(app: &inkpool::app::App, owner: OwnerId, count: u32) -> Vec<JobId
     }
     let limits = QueueLimits { queue_jobs_max: 10_000, bulk_from_jobs: 50, attempts_max: 5, crashes_max: 3 };
     for chunk in items.chunks(100) {
-        let submission = Submission { owner, items: chunk.to_vec(), idempotency: None, limits };
+        let submission = Submission { owner, items: chunk.to_vec(), idempotency: None, submitted: None, limits };
         assert!(matches!(deps.ledger.accept(submission).await.unwrap(), Accepted::Created(_)));
     }
     ids

@@ -3,7 +3,7 @@
 //! 1. Objects of deleted images and jobs are removed, as the ledger lists them.
 //! 2. Objects without a row are removed: at once at the start (nobody else writes yet), later only when they are older
 //!    than any request on its way can be. On a store that other nodes use as well, only after a day, and so are uploads
-//!    in parts that nobody ended.
+//!    in parts that nobody ended. What programs outside have put is left alone for `producers.incoming_keep_h`.
 //! 3. Announced uploads that have expired are removed with their bytes, completed or not.
 //! 4. Jobs that this incarnation holds but no slot works on are put back, when two rounds in a row say so.
 //! 5. Events and idempotency rows past their time are dropped, and so are expired sessions, tokens and invitations.
@@ -194,6 +194,7 @@ async fn remove_expired_uploads(deps: &Deps) -> Result<(), SweepError> {
 }
 
 async fn remove_orphans(deps: &Deps, older_than: Duration) -> Result<(), SweepError> {
+    let incoming_keep = Duration::from_secs(deps.config.producers.incoming_keep_h * 3600);
     let mut listed = deps.blobs.list();
     while let Some(found) = listed.try_next().await? {
         if found.age < older_than {
@@ -202,6 +203,8 @@ async fn remove_orphans(deps: &Deps, older_than: Duration) -> Result<(), SweepEr
         let known = match &found.key {
             Key::Original(image) => deps.ledger.image_known(*image).await?,
             Key::Upload(upload) => deps.ledger.upload_known(*upload).await?,
+            // A message that names it may be on its way.
+            Key::Incoming { .. } => found.age < incoming_keep,
             Key::Output { job, start, .. } => deps.ledger.start_known(*job, *start).await?,
         };
         if !known {

@@ -6,12 +6,13 @@ use std::io;
 use std::path::Path;
 
 use super::AREAS;
+use super::incoming::INCOMING;
 
 /// Makes the directory and the top directories in it and flushes their entries. From there on `object_store` flushes each
 /// file, each directory that it makes, and the parents of both.
 pub(super) fn prepare(root: &Path) -> io::Result<()> {
     fs::create_dir_all(root)?;
-    for area in AREAS {
+    for area in AREAS.into_iter().chain([INCOMING]) {
         fs::create_dir_all(root.join(area))?;
     }
     let root = fs::canonicalize(root)?;

@@ -6,6 +6,7 @@ mod accounts;
 mod archive;
 mod assets;
 mod cluster;
+mod dead_letters;
 mod events;
 mod extract;
 pub mod filename;
@@ -38,6 +39,7 @@ pub use routes::{openapi, router};
 pub use server::serve;
 pub use shapes::{File, Image, Item, Job};
 pub use signing::UrlSigner;
+pub use upload::submitted::{Taken, known_by, submit};
 
 use std::sync::Arc;
 use std::time::Duration;

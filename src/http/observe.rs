@@ -71,6 +71,7 @@ pub fn describe_metrics() {
     describe_counter!("inkpool_bytes_out_total", Unit::Bytes, "Bytes of files sent");
     describe_histogram!("inkpool_http_request_duration_seconds", Unit::Seconds, "Time until the answer began");
     describe_counter!("inkpool_events_published_total", "Events published for programs outside");
+    describe_counter!("inkpool_submissions_total", "Submissions over NATS, by outcome");
     describe_counter!("inkpool_event_stream_lost_total", "Times that the stream of events had lost some");
     describe_gauge!("inkpool_jobs", "Unfinished jobs by lane and state");
     describe_gauge!("inkpool_slots", "Slots by node and state");

@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use super::identity::{Need, guarded};
 use super::problem::{Kind, Problem};
 use super::{
-    AppState, JSON_BYTES_MAX, accounts, archive, assets, cluster, events, files, guard, health, identity, images, jobs,
-    limits, observe, presets, sessions, tokens, upload,
+    AppState, JSON_BYTES_MAX, accounts, archive, assets, cluster, dead_letters, events, files, guard, health, identity,
+    images, jobs, limits, observe, presets, sessions, tokens, upload,
 };
 
 /// Headers of every answer that sets no stricter ones. The page needs its own scripts, styles and pictures, and
@@ -97,6 +97,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(accounts::list))
         .routes(routes!(accounts::invitations, accounts::invite))
         .routes(routes!(accounts::revoke_invitation))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::delete))
+        .routes(routes!(dead_letters::replay))
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::change));
     let everybody = OpenApiRouter::new()

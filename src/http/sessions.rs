@@ -22,6 +22,9 @@ pub struct Session {
     /// The account; in `open` mode one that stands for the local user.
     #[serde(flatten)]
     account: Account,
+    /// Whose images and jobs are theirs: the name in subjects of NATS.
+    #[schema(value_type = String, format = Uuid)]
+    owner: OwnerId,
     /// `null` in `open` mode.
     credential: Option<Credential>,
 }
@@ -67,7 +70,8 @@ impl Credential {
 impl From<&Login> for Session {
     fn from(login: &Login) -> Self {
         let credential = Credential::of(&login.credential, login.credential.id);
-        Self { account: login.account.clone().into(), credential: Some(credential) }
+        let owner = login.account.owner;
+        Self { account: login.account.clone().into(), owner, credential: Some(credential) }
     }
 }
 
@@ -125,7 +129,7 @@ pub async fn show(caller: Caller) -> Result<Response, Problem> {
             let OwnerId(id) = caller.owner()?;
             let account =
                 Account { id: AccountId(id), username: "local".to_owned(), role: Role::Admin, created_at: rfc3339(0) };
-            Session { account, credential: None }
+            Session { account, owner: OwnerId::LOCAL, credential: None }
         }
     };
     Ok(uncached(session))

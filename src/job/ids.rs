@@ -52,6 +52,10 @@ id!(
     InvitationId
 );
 id!(
+    /// A submission that could not be worked on.
+    DeadLetterId
+);
+id!(
     /// One upload.
     ImageId
 );

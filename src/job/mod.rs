@@ -6,7 +6,7 @@ pub mod refusal;
 pub mod retry;
 pub mod state;
 
-pub use ids::{AccountId, CredentialId, ImageId, InvitationId, JobId, OwnerId, UploadId};
+pub use ids::{AccountId, CredentialId, DeadLetterId, ImageId, InvitationId, JobId, OwnerId, UploadId};
 pub use outcome::{Crash, JobError, Outcome};
 pub use refusal::{Refusal, RefusalCode};
 pub use state::{Event, JobCore, State};

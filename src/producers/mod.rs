@@ -1,12 +1,13 @@
-//! Programs outside, over NATS: they are told what becomes of jobs.
+//! Programs outside, over NATS: they submit images and are told what becomes of jobs.
 //!
 //! 1. What is done here stands beside the jobs: when NATS is away, or a part of this fails, no job waits for it.
-//! 2. Nothing is kept here that could be lost: what is published stands in the ledger.
+//! 2. Nothing is kept here that could be lost: what is published stands in the ledger, what was submitted on the bus.
 //! 3. Each part is a task that is started again when it panics, and ends when it is told to.
 
 mod events;
 mod progress;
 mod subject;
+mod submissions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use crate::bus::public::PublicBus;
 use crate::cluster::Progress;
 use crate::config::Config;
+use crate::http::AppState;
 use crate::store::Ledger;
 
 /// Wait before a task that panicked is started again.
@@ -34,6 +36,8 @@ pub struct Parts {
     pub ledger: Arc<dyn Ledger>,
     /// What carries it outside.
     pub bus: Arc<dyn PublicBus>,
+    /// How an image comes in.
+    pub door: AppState,
     /// Progress of this node's running jobs.
     pub progress: broadcast::Sender<Progress>,
     /// Fresh at every start of the program.
@@ -54,6 +58,7 @@ impl Producers {
         if let Some(parts) = parts.map(Arc::new) {
             running.keep("events", &parts, events::run);
             running.keep("progress", &parts, progress::run);
+            running.keep("submissions", &parts, submissions::run);
         }
         running.tasks.close();
         running

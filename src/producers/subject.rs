@@ -15,13 +15,13 @@ pub(super) fn kinds(event: &EventRow) -> Vec<&str> {
     // Nothing else queues a job at the very time at which it was made.
     let is_new = event.body["created_at"] == rfc3339(event.at_ms).as_str() && event.body["attempt"] == 0;
     if is(State::Queued) && is_new {
-        return vec!["accepted", &event.kind];
+        return vec!["accepted", event.kind.as_str()];
     }
     if is(State::Succeeded) && event.body["gate"]["verdict"] == "review" {
-        return vec![&event.kind, "review"];
+        return vec![event.kind.as_str(), "review"];
     }
     // Between relay and slot a job waits as before.
-    if is(State::Released) { Vec::new() } else { vec![&event.kind] }
+    if is(State::Released) { Vec::new() } else { vec![event.kind.as_str()] }
 }
 
 #[cfg(test)]

@@ -83,19 +83,17 @@ async fn bury_no_longer(parts: &Parts) {
 }
 
 async fn handle(parts: &Parts, incoming: Incoming, stop: &CancellationToken) {
-    let work = work(parts, &incoming, stop);
-    let still = async {
-        let every = Duration::from_secs(parts.config.bus.in_progress_every_s);
-        loop {
-            tokio::time::sleep(every).await;
-            if let Err(error) = incoming.delivery.acker.in_progress().await {
-                tracing::debug!(%error, "a submission could not be said to be in progress");
+    let every = Duration::from_secs(parts.config.bus.in_progress_every_s);
+    let mut work = std::pin::pin!(work(parts, &incoming, stop));
+    let ended = loop {
+        tokio::select! {
+            ended = &mut work => break ended,
+            () = tokio::time::sleep(every) => {
+                if let Err(error) = incoming.delivery.acker.in_progress().await {
+                    tracing::debug!(%error, "a submission could not be said to be in progress");
+                }
             }
         }
-    };
-    let ended = tokio::select! {
-        ended = work => ended,
-        () = still => return,
     };
     if let Err(error) = ended {
         // It is delivered again after the ack wait.

@@ -29,6 +29,8 @@ pub struct Submission {
     pub items: Vec<(NewImage, NewJob)>,
     /// When the request carried a key.
     pub idempotency: Option<Idempotency>,
+    /// What its sender knows it by, when it came over the bus; then it has one image.
+    pub submitted: Option<super::producers::Submitted>,
     /// Bounds.
     pub limits: QueueLimits,
 }

@@ -27,11 +27,12 @@ impl Told {
     fn of(message: &jetstream::message::StreamMessage) -> Self {
         let parts: Vec<_> = message.subject.split('.').collect();
         let ["inkpool", "events", owner, job, kind] = parts[..] else { panic!("{}", message.subject) };
-        let headers: Vec<_> = message
+        let mut headers: Vec<_> = message
             .headers
             .iter()
             .flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value.to_string())))
             .collect();
+        headers.sort();
         let number = headers.iter().find(|(name, _)| name == "Inkpool-Event").map(|(_, value)| value.parse().unwrap());
         let body = serde_json::from_slice(&message.payload).unwrap();
         Self { owner: owner.to_owned(), job: job.to_owned(), kind: kind.to_owned(), number, headers, body }

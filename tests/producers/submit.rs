@@ -33,9 +33,9 @@ pub fn with(mut message: Value, field: &str, value: impl Into<Value>) -> Value {
 }
 
 pub async fn publish(nats: &Nats, owner: &str, payload: impl Into<Vec<u8>>) {
-    let client = async_nats::connect(nats.url()).await.unwrap();
-    let stored = jetstream::new(client).publish(format!("inkpool.submit.{owner}"), payload.into().into()).await;
-    stored.unwrap().await.unwrap();
+    let context = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    let stored = context.publish(format!("inkpool.submit.{owner}"), payload.into().into()).await.unwrap();
+    stored.await.unwrap();
 }
 
 pub async fn submit(nats: &Nats, message: &Value) {
@@ -137,7 +137,7 @@ async fn what_is_wrong_is_rejected_and_harms_nobody() {
         (OWNER, with(good(), "preset", "none").to_string(), "unknown_preset"),
         (OWNER, with(good(), "idempotency_key", "a b").to_string(), "invalid_parameter"),
         (OWNER, put(&objects, "text", b"no image at all").to_string(), "unsupported_format"),
-        (OWNER, put(&objects, "cut", &page[..60]).to_string(), "malformed"),
+        (OWNER, put(&objects, "cut", &page[..20]).to_string(), "malformed"),
         (OWNER, elsewhere(&format!("incoming/{OWNER}/nothing")).to_string(), "not_uploaded"),
         (OWNER, elsewhere(&format!("incoming/{OWNER}/link")).to_string(), "not_uploaded"),
         (OWNER, elsewhere(&format!("incoming/{OWNER}/../x")).to_string(), "invalid_parameter"),
@@ -267,7 +267,8 @@ async fn eight_failures_make_a_dead_letter_that_can_be_replayed() {
 async fn run_example(mut command: std::process::Command) -> (bool, Vec<String>) {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let line = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {said}{errors}"));
+    let line =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {said}{errors}"));
     let kinds = said.lines().map(|said| line(said)["kind"].as_str().unwrap().to_owned()).collect();
     (output.status.success(), kinds)
 }

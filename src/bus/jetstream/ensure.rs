@@ -11,9 +11,12 @@ use serde::de::DeserializeOwned;
 
 use super::super::public::PublicSettings;
 use super::super::{BusError, BusSettings};
-use super::public::{EVENTS_STREAM, EVENTS_SUBJECTS};
+use super::public::{EVENTS_STREAM, EVENTS_SUBJECTS, SUBMIT_CONSUMER, SUBMIT_STREAM, SUBMIT_SUBJECTS};
 use super::{JOBS_STREAM, consumer_of, subject_of};
 use crate::job::Lane;
+
+/// Submissions that are worked on, or wait to be tried again; while so many fail, no others are looked at.
+const SUBMISSIONS_PENDING_MAX: i64 = 1000;
 
 /// The work queue of jobs.
 pub(super) fn jobs(settings: BusSettings, replicas: usize) -> stream::Config {
@@ -47,6 +50,36 @@ pub(super) fn events(settings: PublicSettings, bus: BusSettings, replicas: usize
         duplicate_window: bus.duplicate_window,
         num_replicas: replicas,
         ..stream::Config::default()
+    }
+}
+
+/// What programs outside submit.
+pub(super) fn submissions(settings: PublicSettings, bus: BusSettings, replicas: usize) -> stream::Config {
+    stream::Config {
+        name: SUBMIT_STREAM.to_owned(),
+        description: Some("Images for Inkpool, of other programs".to_owned()),
+        subjects: vec![SUBMIT_SUBJECTS.to_owned()],
+        retention: RetentionPolicy::WorkQueue,
+        storage: StorageType::File,
+        discard: DiscardPolicy::New,
+        max_messages: i64::try_from(settings.submissions_max).unwrap_or(i64::MAX),
+        duplicate_window: bus.duplicate_window,
+        num_replicas: replicas,
+        ..stream::Config::default()
+    }
+}
+
+/// Its durable pull consumer.
+pub(super) fn of_submissions(bus: BusSettings) -> pull::Config {
+    pull::Config {
+        durable_name: Some(SUBMIT_CONSUMER.to_owned()),
+        filter_subject: SUBMIT_SUBJECTS.to_owned(),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: bus.ack_wait,
+        // Counted by whoever works on them: a message is only given up when its dead letter is written.
+        max_deliver: -1,
+        max_ack_pending: SUBMISSIONS_PENDING_MAX,
+        ..pull::Config::default()
     }
 }
 

@@ -88,6 +88,7 @@ impl JetStreamBus {
             settings: nats.public,
             bus: settings,
             replicas: nats.replicas,
+            deliveries: Arc::default(),
             seen: Mutex::new(None),
             closed: closed.clone(),
         });

@@ -2,6 +2,7 @@
 //! holds up no job.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::header::{HeaderMap, HeaderValue};
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -11,14 +12,23 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::super::public::{EventStream, Outgoing, PublicBus, PublicSettings, Stored};
+use super::super::public::{EventStream, Incoming, Outgoing, PublicBus, PublicSettings, Stored};
 use super::super::{BusError, BusSettings};
-use super::{Link, closed, ensure};
+use super::answer::{self, Deliveries};
+use super::pull::Puller;
+use super::{Link, Seen, closed, ensure};
 
 /// Name of the stream of events.
 pub(super) const EVENTS_STREAM: &str = "INKPOOL_EVENTS";
 /// Its subjects.
 pub(super) const EVENTS_SUBJECTS: &str = "inkpool.events.>";
+
+/// Name of the stream of submissions.
+pub(super) const SUBMIT_STREAM: &str = "INKPOOL_SUBMIT";
+/// Its subjects: the last part is the owner.
+pub(super) const SUBMIT_SUBJECTS: &str = "inkpool.submit.*";
+/// Its durable pull consumer.
+pub(super) const SUBMIT_CONSUMER: &str = "inkpool-submit";
 
 /// [`PublicBus`] on NATS.
 pub(super) struct PublicStreams {
@@ -27,8 +37,10 @@ pub(super) struct PublicStreams {
     pub(super) settings: PublicSettings,
     pub(super) bus: BusSettings,
     pub(super) replicas: usize,
-    /// The generation in which the streams were last looked at.
-    pub(super) seen: Mutex<Option<u64>>,
+    /// Submissions that this process holds.
+    pub(super) deliveries: Arc<Deliveries>,
+    /// The stream of submissions, when the streams were last looked at.
+    pub(super) seen: Mutex<Option<Seen>>,
     pub(super) closed: CancellationToken,
 }
 
@@ -38,7 +50,7 @@ impl PublicStreams {
         ensure::stream(&self.context, ensure::events(self.settings, self.bus, self.replicas)).await
     }
 
-    async fn ready(&self) -> Result<(), BusError> {
+    async fn ready(&self) -> Result<Seen, BusError> {
         if self.closed.is_cancelled() {
             return Err(closed());
         }
@@ -46,11 +58,19 @@ impl PublicStreams {
         let look = async {
             let mut seen = self.seen.lock().await;
             let generation = self.link.generation();
-            if *seen != Some(generation) {
-                self.ensure().await?;
-                *seen = Some(generation);
+            if let Some(seen) = *seen
+                && seen.generation == generation
+            {
+                return Ok(seen);
             }
-            Ok(())
+            self.ensure().await?;
+            let submissions = ensure::submissions(self.settings, self.bus, self.replicas);
+            let stream = ensure::stream(&self.context, submissions).await?;
+            ensure::consumer(&self.context, SUBMIT_STREAM, ensure::of_submissions(self.bus)).await?;
+            let found = Seen { generation, made: stream.created.unix_timestamp_nanos() };
+            self.deliveries.forget_all_but(found.made);
+            *seen = Some(found);
+            Ok(found)
         };
         self.link.bounded(look).await
     }
@@ -97,11 +117,9 @@ impl PublicBus for PublicStreams {
                 Ok(sent) => sent.await,
                 Err(error) => Err(error),
             };
-            let stored = |ack: async_nats::jetstream::publish::PublishAck| Stored {
-                sequence: ack.sequence,
-                duplicate: ack.duplicate,
-            };
-            acknowledged.map(stored).map_err(|error| refusal(&error))
+            acknowledged
+                .map(|ack| Stored { sequence: ack.sequence, duplicate: ack.duplicate })
+                .map_err(|error| refusal(&error))
         });
         let sent = sent.await;
         self.doubted(sent)
@@ -115,6 +133,25 @@ impl PublicBus for PublicStreams {
         let looked = self.link.bounded(self.ensure()).await;
         let info = self.doubted(looked)?;
         Ok(EventStream { made: info.created.unix_timestamp_nanos().to_string(), last: info.state.last_sequence })
+    }
+
+    async fn pull(&self, wait: Duration) -> Result<Option<Incoming>, BusError> {
+        let seen = self.ready().await?;
+        let puller = Puller {
+            context: &self.context,
+            stream: SUBMIT_STREAM,
+            consumer: SUBMIT_CONSUMER,
+            timeout: self.link.timeout,
+        };
+        let pulled = tokio::select! {
+            () = self.closed.cancelled() => return Err(closed()),
+            pulled = puller.pull(1, wait) => self.doubted(pulled)?,
+        };
+        let Some(message) = pulled.into_iter().next() else { return Ok(None) };
+        let sequence = message.info().map_err(|error| BusError::Unavailable(error.to_string()))?.stream_sequence;
+        let subject = message.message.subject.to_string();
+        let delivery = answer::delivery(&self.deliveries, &self.link, seen.made, message)?;
+        Ok(Some(Incoming { subject, id: format!("{}:{sequence}", seen.made), delivery }))
     }
 
     fn generation(&self) -> u64 {

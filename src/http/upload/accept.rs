@@ -34,7 +34,7 @@ impl Upload {
         let spec = self.state.presets.resolve(&self.asked.preset, &self.asked.set)?;
         let preset = spec.preset.clone();
         let spec = serde_json::to_value(spec).map_err(|error| Problem::internal(&error))?;
-        let fingerprint = self.key.is_some().then(|| fingerprint(&spec, self.asked.lane, &received));
+        let fingerprint = self.key.is_some().then(|| fingerprint(&spec, self.asked.lane, &named(&received)));
         let mut kept = Vec::with_capacity(received.len());
         let mut items: Vec<(NewImage, NewJob)> = Vec::new();
         for Received { filename, outcome } in received {
@@ -62,7 +62,8 @@ impl Upload {
         };
         let asked = idempotency.as_ref().map(|idempotency| idempotency.fingerprint.clone());
         let limits = self.state.queue_limits();
-        let submission = Submission { owner: self.owner, items, idempotency, limits };
+        let submitted = self.submitted.clone();
+        let submission = Submission { owner: self.owner, items, idempotency, submitted, limits };
         crate::fault::hit("upload-durable");
         match self.state.ledger.accept(submission).await? {
             Accepted::Created(rows) => {
@@ -127,15 +128,19 @@ fn refused(filename: String, error: Problem) -> Item {
     Item { image: None, job: None, filename: Some(filename).filter(|name| !name.is_empty()), error: Some(error) }
 }
 
-/// SHA-256 over everything that makes the request what it is.
-fn fingerprint(spec: &serde_json::Value, lane: Option<crate::job::Lane>, received: &[Received]) -> String {
-    let files: Vec<_> = received
+/// Names of files, each with what it is: its hash, or why it was refused.
+fn named(received: &[Received]) -> Vec<(&String, &String)> {
+    received
         .iter()
         .map(|file| match &file.outcome {
             Ok(image) => (&file.filename, &image.sha256),
             Err(problem) => (&file.filename, &problem.code),
         })
-        .collect();
+        .collect()
+}
+
+/// SHA-256 over everything that makes the request what it is.
+pub fn fingerprint(spec: &serde_json::Value, lane: Option<crate::job::Lane>, files: &[(&String, &String)]) -> String {
     let request = serde_json::json!({ "spec": spec, "lane": lane, "files": files });
     hex::encode(Sha256::digest(request.to_string()))
 }

@@ -54,6 +54,7 @@ pub async fn complete(
         bytes_max: 0,
         is_form: false,
         stored: Vec::new(),
+        submitted: None,
         _place: place,
     };
     let items = state.task(upload.complete(id)).await?;

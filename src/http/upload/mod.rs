@@ -6,6 +6,7 @@ mod asked;
 pub mod complete;
 pub mod content;
 mod receive;
+pub mod submitted;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use super::problem::{Kind, Problem};
 use super::shapes::Items;
 use crate::job::{ImageId, OwnerId, RefusalCode};
 use crate::store::QueueFull;
+use crate::store::producers::Submitted;
 
 /// What boundaries and part headers of a form may add to its files, bytes a part: usual ones take 200.
 const PART_OVERHEAD_BYTES: u64 = 4096;
@@ -55,6 +57,8 @@ struct Upload {
     is_form: bool,
     /// What has been stored so far: it is removed unless a row comes to own it.
     stored: Vec<ImageId>,
+    /// What its sender knows it by, when it came over the bus.
+    submitted: Option<Submitted>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -101,7 +105,8 @@ pub async fn create(
     let bytes_max = http.body_bytes_max.saturating_add(overhead);
     admit(&state, owner, request.headers(), bytes_max, key.as_deref()).await?;
     let stored = Vec::new();
-    let upload = Upload { state: state.clone(), owner, asked, key, bytes_max, is_form, stored, _place: place };
+    let upload =
+        Upload { state: state.clone(), owner, asked, key, bytes_max, is_form, stored, submitted: None, _place: place };
     let items = state.task(upload.run(request)).await?;
     let mut response = (StatusCode::ACCEPTED, axum::Json(&items)).into_response();
     if let Some(location) = items.first_job_url().and_then(|url| HeaderValue::try_from(url).ok()) {
@@ -145,12 +150,15 @@ impl Upload {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let Some(key) = keys.next() else { return Ok(None) };
-    let is_visible = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    let key = key.to_str().ok().filter(is_visible).filter(|text| text.len() <= KEY_BYTES_MAX);
+    let key = key.to_str().ok().filter(|text| is_key(text));
     match (key, keys.next()) {
         (Some(key), None) => Ok(Some(key.to_owned())),
         _ => Err(Problem::invalid("An Idempotency-Key has 1 to 255 visible ASCII characters, and there is one.")),
     }
+}
+
+fn is_key(text: &str) -> bool {
+    (1..=KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -24,6 +24,9 @@ use crate::store::producers::Submitted;
 /// The schema that is read here.
 const SCHEMA: &str = "inkpool.submit/1";
 
+/// Longest name in a header of an answer, bytes.
+const KNOWN_BYTES_MAX: usize = 512;
+
 /// What a program says of the bytes that it has put. See `docs/events/submit.json`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +59,10 @@ pub struct Taken {
 #[must_use]
 pub fn known_by(payload: &[u8]) -> Option<Submitted> {
     let message: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    let text = |name: &str| message.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    let text = |name: &str| {
+        let text = message.get(name).and_then(serde_json::Value::as_str);
+        text.filter(|text| text.len() <= KNOWN_BYTES_MAX).map(str::to_owned)
+    };
     Some(Submitted { object_key: text("object_key")?, idempotency_key: text("idempotency_key") })
 }
 
@@ -68,8 +74,7 @@ pub async fn submit(state: &AppState, owner: &str, payload: &[u8]) -> Result<Tak
     let message = read(payload, state.config.producers.message_bytes_max)?;
     let owner = known_owner(state, owner).await?;
     check(state, &message)?;
-    let object = Key::incoming(owner, &message.object_key);
-    let Some(object @ Key::Incoming { .. }) = object else {
+    let Some(object) = Key::incoming(owner, &message.object_key) else {
         return Err(Problem::invalid(format!(
             "object_key is incoming/{owner}/ and then names of letters, digits, dots, dashes and underscores."
         )));
@@ -105,7 +110,8 @@ fn read(payload: &[u8], bytes_max: usize) -> Result<Message, Problem> {
         return Err(Problem::new(refused, "The message is too long; the bytes of the image go to the object store.")
             .figures(format!("{bytes_max} bytes"), format!("{} bytes", payload.len())));
     }
-    let wrong = |error: serde_json::Error| Problem::new(Kind::InvalidJson, format!("The message cannot be read: {error}"));
+    let wrong =
+        |error: serde_json::Error| Problem::new(Kind::InvalidJson, format!("The message cannot be read: {error}"));
     let message: serde_json::Value = serde_json::from_slice(payload).map_err(wrong)?;
     // Said first: another schema may have other fields.
     if message["schema"] != SCHEMA {
@@ -121,8 +127,7 @@ async fn known_owner(state: &AppState, name: &str) -> Result<OwnerId, Problem> {
     let unknown = || Problem::not_found("owner").remedy("GET /api/v1/session names the owner of an account.");
     // Other spellings of the same id are other subjects, and other directories.
     let owner = name.parse().ok().filter(|owner: &OwnerId| owner.to_string() == name).ok_or_else(unknown)?;
-    let is_known =
-        if state.auth.is_some() { state.ledger.owner_known(owner).await? } else { owner == OwnerId::LOCAL };
+    let is_known = if state.auth.is_some() { state.ledger.owner_known(owner).await? } else { owner == OwnerId::LOCAL };
     is_known.then_some(owner).ok_or_else(unknown)
 }
 

@@ -1,5 +1,6 @@
 //! Submissions: image, job, outbox row, event and idempotency row in one transaction.
 
+use super::dead_letters;
 use super::moves::{add_to_outbox, emit};
 use super::query::{Row, Sql, Value, query, signed};
 use super::rows;
@@ -53,6 +54,9 @@ pub(in crate::store) async fn accept(tx: &mut Tx, submission: Submission) -> Led
         let job = insert_job(tx, job, submission.limits).await?;
         image.job_ids.push(job.id);
         image.state = Some(job.state);
+        if let Some(submitted) = &submission.submitted {
+            dead_letters::remember(tx, image.id, submitted.clone()).await?;
+        }
         created.push((image, job));
     }
     Ok(Accepted::Created(created))

@@ -53,7 +53,9 @@ pub(in crate::store) async fn list(
         )
         .bind(i64::from(limit))
         .bind(before.0),
-        None => query("SELECT * FROM dead_letters ORDER BY created_at_ms DESC, id DESC LIMIT $1").bind(i64::from(limit)),
+        None => {
+            query("SELECT * FROM dead_letters ORDER BY created_at_ms DESC, id DESC LIMIT $1").bind(i64::from(limit))
+        }
     };
     statement.fetch_all(readers).await?.iter().map(letter).collect()
 }

@@ -3,6 +3,7 @@
 
 pub(in crate::store) mod accept;
 mod accounts;
+mod dead_letters;
 pub(in crate::store) mod events;
 pub(in crate::store) mod housekeeping;
 mod ledger;

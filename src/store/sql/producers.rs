@@ -6,13 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::dead_letters;
 use super::ledger::SqlLedger;
 use super::query::{Row, Sql, query, signed};
 use super::rows;
 use super::writer::Tx;
-use crate::job::OwnerId;
+use crate::job::{DeadLetterId, OwnerId};
 use crate::store::LedgerResult;
-use crate::store::producers::{Producers, StreamMark, Submitted, Unpublished};
+use crate::store::producers::{DeadLetter, NewDeadLetter, Producers, StreamMark, Submitted, Unpublished};
 
 /// On SQLite the numbers of all owners are one row of numbers. On PostgreSQL some owners are looked at, those first that
 /// have waited longest, and some events of each.
@@ -132,5 +133,35 @@ impl Producers for SqlLedger {
 
     async fn publish_again(&self, process: Uuid, mark: StreamMark) -> LedgerResult<()> {
         self.writer.run(move |tx| Box::pin(again(tx, process, mark))).await
+    }
+
+    async fn owner_known(&self, owner: OwnerId) -> LedgerResult<bool> {
+        dead_letters::owner_known(&self.readers, owner).await
+    }
+
+    async fn bury(&self, letter: NewDeadLetter, limit: u64) -> LedgerResult<bool> {
+        self.writer.run(move |tx| Box::pin(dead_letters::bury(tx, letter, limit))).await
+    }
+
+    async fn dead_letters(&self, before: Option<DeadLetterId>, limit: u32) -> LedgerResult<Vec<DeadLetter>> {
+        dead_letters::list(&self.readers, before, limit).await
+    }
+
+    async fn dead_letter(&self, id: DeadLetterId) -> LedgerResult<Option<DeadLetter>> {
+        dead_letters::one(&self.readers, id).await
+    }
+
+    async fn unbury(&self, id: DeadLetterId) -> LedgerResult<bool> {
+        self.writer.run(move |tx| Box::pin(dead_letters::remove(tx, id))).await
+    }
+
+    async fn prune_dead_letters(&self, keep: Duration) -> LedgerResult<u64> {
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        self.writer
+            .run(move |tx| {
+                let before_ms = tx.now_ms.saturating_sub(keep_ms);
+                Box::pin(dead_letters::prune(tx, before_ms))
+            })
+            .await
     }
 }

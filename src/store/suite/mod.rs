@@ -59,7 +59,8 @@ macro_rules! ledger_suite {
         }
         mod producers {
             $crate::store::suite::ledger_suite! { @fresh $open; producers;
-                one_process_publishes_at_a_time, events_are_left_until_they_are_published;
+                one_process_publishes_at_a_time, events_are_left_until_they_are_published,
+                    events_say_what_their_image_was_submitted_as, dead_letters_are_kept_within_bounds;
             }
         }
     };
@@ -139,7 +140,7 @@ pub(crate) fn item(owner: OwnerId) -> (NewImage, NewJob) {
 }
 
 pub(crate) fn request(owner: OwnerId, items: Vec<(NewImage, NewJob)>) -> Submission {
-    Submission { owner, items, idempotency: None, limits: limits() }
+    Submission { owner, items, idempotency: None, submitted: None, limits: limits() }
 }
 
 pub(crate) async fn submit(ledger: &Arc<dyn Ledger>, owner: OwnerId) -> JobRow {
