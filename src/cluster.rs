@@ -62,6 +62,17 @@ pub struct NodeView {
     pub runtime: RuntimeReport,
 }
 
+impl NodeView {
+    /// Slots that have a worker, busy or not; none while it drains.
+    #[must_use]
+    pub fn usable_slots(&self) -> usize {
+        let usable = |state: SlotState| {
+            matches!(state, SlotState::Warm | SlotState::Staging | SlotState::Executing | SlotState::Publishing)
+        };
+        if self.draining { 0 } else { self.slots.iter().filter(|slot| usable(slot.state)).count() }
+    }
+}
+
 /// Why a node does not take jobs; empty when it does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Readiness {

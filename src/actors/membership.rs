@@ -139,7 +139,7 @@ impl State {
             let deps = self.deps.clone();
             // What a lost node had released is on its own bus, unless all nodes share one.
             let work = async move {
-                let rescued = deps.ledger.rescue(deps.config.bus.url == "embedded").await?;
+                let rescued = deps.ledger.rescue(!deps.bus.is_shared()).await?;
                 Ok::<_, LedgerError>(Findings { rescued, asked_to_stop: deps.ledger.asked_to_stop(&deps.node).await? })
             };
             effect::spawn(myself.clone(), work, Msg::Looked);

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{Deps, effect};
 use crate::bus::BusError;
+use crate::cluster::NodeView;
 use crate::job::{JobId, Lane};
 use crate::scheduling::fair::{Turns, Waiting, release_order};
 
@@ -209,13 +210,25 @@ async fn put_back_lost(deps: &Deps) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Slots that take what is on the bus: those of this node, or of all nodes that share it, as they last showed themselves.
+async fn slots(deps: &Deps) -> Result<usize, Failed> {
+    let own = deps.shared.usable_slots();
+    if !deps.bus.is_shared() {
+        return Ok(own);
+    }
+    let others = deps.ledger.nodes().await?.into_iter().filter(|row| row.name != deps.node);
+    // A view that cannot be read is of another version of the program.
+    let views = others.filter_map(|row| serde_json::from_value::<NodeView>(row.view).ok());
+    Ok(views.fold(own, |sum, view| sum.saturating_add(view.usable_slots())))
+}
+
 /// Releases what fits; says how long until the next job becomes due.
 async fn release(deps: &Deps, turns: &mut Turns) -> Result<Option<Duration>, Failed> {
     let mut pending = 0;
     for lane in Lane::ALL {
         pending += deps.bus.depth(lane).await?.pending;
     }
-    let window = deps.config.bus.window_per_slot * deps.shared.usable_slots();
+    let window = deps.config.bus.window_per_slot * slots(deps).await?;
     let room = window.saturating_sub(pending);
     let now = effect::wall_ms();
     if room > 0 {

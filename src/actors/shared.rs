@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use crate::cluster::{NodeView, Readiness, SlotState};
+use crate::cluster::{NodeView, Readiness};
 use crate::containers::RuntimeReport;
 
 /// The node as it was last shown.
@@ -59,13 +59,6 @@ impl Shared {
     /// Slots that have a worker, busy or not: what the relay's window is measured by.
     #[must_use]
     pub fn usable_slots(&self) -> usize {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        if view.draining {
-            return 0;
-        }
-        let usable = |state: SlotState| {
-            matches!(state, SlotState::Warm | SlotState::Staging | SlotState::Executing | SlotState::Publishing)
-        };
-        view.slots.iter().filter(|slot| usable(slot.state)).count()
+        self.view.read().unwrap_or_else(PoisonError::into_inner).usable_slots()
     }
 }

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod events;
+mod nodes;
 mod outside;
 #[path = "../common/s3.rs"]
 #[expect(dead_code, reason = "a part of it is used here")]
