@@ -2,6 +2,7 @@
 
 mod access;
 mod archive;
+mod bus;
 mod producers;
 
 pub use access::{AuthMode, Hidden, Registration};
@@ -359,7 +360,7 @@ impl Config {
     /// # Errors
     /// The first key that breaks a rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules: [Rule; 18] = [
+        let rules: [Rule; 14] = [
             ("http.body_bytes_max", self.http.body_bytes_max, self.http.body_bytes_max > 0, "at least 1"),
             (
                 "http.header_bytes_max",
@@ -382,15 +383,6 @@ impl Config {
             ),
             ("jobs.attempts_max", self.jobs.attempts_max.into(), self.jobs.attempts_max >= 1, "at least 1"),
             ("jobs.crashes_max", self.jobs.crashes_max.into(), self.jobs.crashes_max >= 1, "at least 1"),
-            (
-                "bus.in_progress_every_s",
-                self.bus.in_progress_every_s,
-                self.bus.in_progress_every_s * 2 < self.bus.ack_wait_s,
-                "less than half of bus.ack_wait_s",
-            ),
-            ("bus.replicas", self.bus.replicas as u64, [1, 3, 5].contains(&self.bus.replicas), "1, 3 or 5"),
-            ("bus.timeout_ms", self.bus.timeout_ms, self.bus.timeout_ms >= 100, "at least 100"),
-            ("bus.window_per_slot", self.bus.window_per_slot as u64, self.bus.window_per_slot >= 1, "at least 1"),
             (
                 "slots.count",
                 self.slots.count.into(),
@@ -423,6 +415,7 @@ impl Config {
             .nodes
             .rules()
             .into_iter()
+            .chain(self.bus_rules())
             .chain(self.docker_rules())
             .chain(self.access_rules())
             .chain(self.archive_rules())

@@ -78,7 +78,7 @@ pub fn dos_time(at_ms: i64) -> (u16, u16) {
     let at = time::OffsetDateTime::from_unix_timestamp(at_ms / 1000).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     let year = u16::try_from(at.year().clamp(1980, 2107) - 1980).unwrap_or_default();
     let date = year << 9 | u16::from(u8::from(at.month())) << 5 | u16::from(at.day());
-    (date, u16::from(at.hour()) << 11 | u16::from(at.minute()) << 5 | u16::from(at.second()) / 2)
+    (date, u16::from(at.hour()) << 11 | u16::from(at.minute()) << 5 | (u16::from(at.second()) / 2))
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
