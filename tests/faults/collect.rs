@@ -23,9 +23,10 @@ pub async fn evidence(cluster: &Cluster, load: &Load) -> Evidence {
     for event in &mut watched {
         event.owner = heads.keys().next().cloned().unwrap_or_default();
     }
+    let (answers, sent) = (load.log.answers.lock().unwrap().clone(), load.log.sent.lock().unwrap().clone());
     let evidence = Evidence {
-        answers: load.log.answers.lock().unwrap().clone(),
-        sent: load.log.sent.lock().unwrap().clone(),
+        answers,
+        sent,
         jobs: jobs(&mut database).await,
         files: files(&mut database).await,
         events,

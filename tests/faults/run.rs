@@ -55,7 +55,8 @@ impl Run {
         prepare: impl FnOnce(&mut Cluster),
     ) -> Option<Self> {
         let full = is_full();
-        if !full && !(nats::is_installed() && postgres::is_installed()) {
+        let has_services = nats::is_installed() && postgres::is_installed();
+        if !(full || has_services) {
             eprintln!("not run: PostgreSQL or nats-server is not installed; scripts/test does that");
             return None;
         }
