@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from model import MULTIPLE, Denoiser
 
 OPSET = 17
-TILE_PX = 1152  # core of 1024 and an overlap of 64 on each side
-# Context of the output in pixels: 60 of the convolutions; the paper's estimate adds 36, in which only its far corners
-# count. Measured with tiles: see CARD.md.
+TILE_PX = 1216  # core of 1024 and an overlap of 96 on each side
+# Pixels around a pixel that matter by more than one gray level, measured with tiles (evaluate.py --tiles). In theory it is
+# 128 for the convolutions and 36 more for the estimate of the paper.
 RECEPTIVE_MARGIN_PX = 96
 
 PROBE = """

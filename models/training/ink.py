@@ -190,6 +190,31 @@ def formula(rng: Rng, c: Canvas) -> None:
         y += int(c.size_px * rng.uniform(2, 3.2))
 
 
+def picture(rng: Rng, page: np.ndarray) -> np.ndarray:
+    """The page [H, W] with a photograph in a box, of continuous tone or as a halftone of round dots; tones are made up."""
+    height, width = page.shape
+    h, w = int(rng.uniform(0.2, 0.8) * height), int(rng.uniform(0.2, 0.8) * width)
+    top, left = int(rng.integers(0, height - h)), int(rng.integers(0, width - w))
+    tone = sum(
+        cv2.resize(rng.standard_normal((n, n)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC) / n**0.5
+        for n in (3, 6, 12, 24)
+    )
+    for _ in range(int(rng.integers(0, 6))):  # things with an edge
+        at = (int(rng.integers(w)), int(rng.integers(h)))
+        size = (int(rng.uniform(0.05, 0.4) * w) + 1, int(rng.uniform(0.05, 0.4) * h) + 1)
+        cv2.ellipse(tone, at, size, rng.uniform(0, 180), 0, 360, rng.normal(0, 1), -1, cv2.LINE_AA)
+    tone = np.clip(0.5 + 0.35 * (tone - tone.mean()) / (tone.std() + 1e-6), 0.03, 0.97)
+    if rng.random() < 0.7:
+        y, x = np.mgrid[0:h, 0:w].astype(np.float32)
+        turn, pitch = rng.uniform(0, np.pi / 2), rng.uniform(3, 9)
+        u, v = (x * np.cos(turn) + y * np.sin(turn)) / pitch, (y * np.cos(turn) - x * np.sin(turn)) / pitch
+        screen = 0.5 + 0.25 * (np.cos(2 * np.pi * u) + np.cos(2 * np.pi * v))
+        tone = np.clip((tone - screen) * pitch / 2 + 0.5, 0, 1)  # an edge about a pixel wide
+    page = page.copy()
+    page[top : top + h, left : left + w] = tone
+    return page
+
+
 def blank(_rng: Rng, _c: Canvas) -> None:
     """Nothing: an empty page must come out white."""
 
@@ -235,6 +260,8 @@ def clean_page(rng: Rng, side: int, faces: tuple[Face, ...]) -> tuple[np.ndarray
     if kind is not blank:
         extras(rng, c)
     page = np.asarray(image, np.float32) / 255
+    if rng.random() < 0.04:
+        page = picture(rng, page)
     style = rng.random()
     if style < 0.25:
         page = cv2.GaussianBlur(page, (0, 0), rng.uniform(0.3, 0.6))

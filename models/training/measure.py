@@ -1,21 +1,19 @@
-"""Errors of a cleaner on pages, and the classical cleaners to beat. A cleaner maps uint8 [H, W] to uint8 [H, W]."""
+"""Errors of a cleaner on pages. A cleaner maps uint8 [H, W] to uint8 [H, W]."""
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 import pages
+import sets
 from model import MULTIPLE, Denoiser
-
-Cleaner = Callable[[np.ndarray], np.ndarray]
+from peers import Cleaner
 
 
 def padded(page: np.ndarray, multiple: int = MULTIPLE) -> np.ndarray:
@@ -36,23 +34,6 @@ def network(net: Denoiser) -> Cleaner:
     return clean
 
 
-def _stretched(page: np.ndarray, paper: np.ndarray) -> np.ndarray:
-    """The page over its paper, with paper at white and ink (below 0.2 of the paper) at black."""
-    quotient = page.astype(np.float32) / (paper.astype(np.float32) + 1e-3)
-    return (np.clip((quotient - 0.2) / 0.7, 0, 1) * 255).round().astype(np.uint8)
-
-
-def median_divide(page: np.ndarray, window: int = 21) -> np.ndarray:
-    """The page over a median of itself, the window being wider than strokes."""
-    return _stretched(page, cv2.medianBlur(page, window))
-
-
-def closing_divide(page: np.ndarray, window: int = 7) -> np.ndarray:
-    """The page over a morphological closing of itself, blurred."""
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (window, window))
-    return _stretched(page, cv2.GaussianBlur(cv2.morphologyEx(page, cv2.MORPH_CLOSE, kernel), (0, 0), 2))
-
-
 def rmse(cleaner: Cleaner, pairs: Iterable[pages.Pair]) -> dict[str, float]:
     """Root mean square error over all pixels, by kind of page, on the scale 0..1."""
     squares: dict[str, float] = defaultdict(float)
@@ -64,15 +45,11 @@ def rmse(cleaner: Cleaner, pairs: Iterable[pages.Pair]) -> dict[str, float]:
     return {kind: (squares[kind] / counts[kind]) ** 0.5 for kind in sorted(squares)}
 
 
-@functools.lru_cache(maxsize=2)
-def held_pages(first_seed: int, count: int, side: int) -> tuple[pages.Pair, ...]:
-    """Synthetic pages of seeds and fonts that no training sees, without real backgrounds."""
-    return tuple(pages.page(seed, side, held_out=True) for seed in range(first_seed, first_seed + count))
-
-
 def quick(net: Denoiser, settings: dict[str, Any]) -> dict[str, float]:
-    """Figures for the log of the training: VA with coffee and footprints together, and the held-out pages."""
+    """Figures for the log of the training: VA with coffee and footprints together, the held-out pages, and those clean."""
     s, cleaner = settings["pages"], network(net)
     valid = [p._replace(kind="va_cp") for p in pages.office(Path(settings["office"]["folder"]), "VA") if p.kind in "cp"]
-    held = held_pages(s["held_seed"], s["held_pages"], s["side_px"])
-    return {**rmse(cleaner, valid), **{"held": v for v in rmse(cleaner, held).values()}}
+    held = sets.held_pages(s["held_seed"], s["held_pages"], s["side_px"])
+    damaged = [p._replace(kind="held") for p in held if sets.is_damaged(p)]
+    clean = [pages.Pair(p.clean, p.clean, "clean") for p in held]
+    return rmse(cleaner, [*valid, *damaged, *clean])

@@ -1,4 +1,4 @@
-"""The network: a three-level U-Net beside a classical estimate of the page, both in one graph.
+"""The network: a U-Net beside a classical estimate of the page, both in one graph.
 
 Shapes are [N, C, H, W]; H and W are multiples of `MULTIPLE`. Pages are gray, 0 is black, 1 is white.
 """
@@ -15,6 +15,7 @@ MULTIPLE = 32
 # follows the edges of stains, and swallows strokes of body text only.
 WIDE, NARROW = (4, 7), (2, 5)
 BLUR = 5
+LEAK = 0.1
 
 
 def paper_level(page: Tensor, pool: int, window: int) -> Tensor:
@@ -35,49 +36,67 @@ def divided(page: Tensor, paper: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions around a ReLU, added to the input; [N, C, H, W] -> the same."""
+    """Two 3 x 3 convolutions around a leaky ReLU, added to the input; [N, C, H, W] -> the same.
+
+    With a plain ReLU nearly all channels below the first level died within the first thousand steps, for good. The block
+    begins as the identity, so that the first steps move the levels one by one.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+        self.leak = LEAK
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
+        return x + self.second(F.leaky_relu(self.first(x), self.leak))
 
 
 class Denoiser(nn.Module):
     """Mixes the page, two divided pages and a residual, pixel by pixel.
 
-    Three levels at strides 2, 4 and 8 keep the context of the convolutions within 60 pixels, so that tiles that overlap
-    by 64 give what the whole page gives.
+    Level i of the U-Net works at stride 2^(i + 1) with `widths[i]` channels: one block on the way down, one on the way up,
+    and `bottom_blocks` at the lowest. Its context is 2 pixels of each block's stride twice over; see `context_px`.
     """
 
-    def __init__(self, widths: tuple[int, int, int] = (16, 48, 64), bottom_blocks: int = 2) -> None:
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96), bottom_blocks: int = 1) -> None:
         super().__init__()
-        a, b, c = widths
-        self.head = nn.Conv2d(14, a, 3, padding=1)
-        self.encode_a, self.encode_b = Block(a), Block(b)
-        self.down_a, self.down_b = nn.Conv2d(a, b, 2, stride=2), nn.Conv2d(b, c, 2, stride=2)
-        self.bottom = nn.Sequential(*[Block(c) for _ in range(bottom_blocks)])
-        self.up_b, self.up_a = nn.ConvTranspose2d(c, b, 2, stride=2), nn.ConvTranspose2d(b, a, 2, stride=2)
-        self.decode_b, self.decode_a = Block(b), Block(a)
-        self.tail = nn.Conv2d(a, 12, 3, padding=1)
+        steps = list(zip(widths[:-1], widths[1:], strict=True))
+        self.head = nn.Conv2d(14, widths[0], 3, padding=1)
+        self.encode = nn.ModuleList(Block(w) for w in widths[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in steps)
+        self.bottom = nn.Sequential(*[Block(widths[-1]) for _ in range(bottom_blocks)])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
+        self.decode = nn.ModuleList(Block(w) for w in widths[:-1])
+        self.tail = nn.Conv2d(widths[0], 12, 3, padding=1)
         # The untrained network is the classical one: the gates are mostly open and the residual zero.
         nn.init.zeros_(self.tail.weight)
         with torch.no_grad():
             self.tail.bias.copy_(torch.tensor([0.0] * 4 + [2.0] * 4 + [1.0] * 4))
 
+    def papers(self, page: Tensor) -> tuple[Tensor, Tensor]:
+        """Two estimates of the paper, the wide and the narrow one, [N, 1, H / 2, W / 2] each."""
+        return enlarged(paper_level(page, *WIDE), 2), paper_level(page, *NARROW)
+
+    def body(self, seen: Tensor) -> Tensor:
+        """The U-Net: what is seen of the page, [N, 14, H / 2, W / 2], 1 where it is blank -> [N, 12, H / 2, W / 2]."""
+        x = self.head(1 - seen)  # blank paper is nothing, and so is what lies beyond the edge
+        skips = []
+        for encode, down in zip(self.encode, self.down, strict=True):
+            skips.append(encode(x))
+            x = down(skips[-1])
+        x = self.bottom(x)
+        for i in reversed(range(len(skips))):
+            x = self.decode[i](self.up[i](x) + skips[i])
+        return self.tail(x)
+
     def raw(self, page: Tensor) -> Tensor:
         """page float [N, 1, H, W] in 0..1 -> estimate of the clean page, not clamped, of the same shape."""
-        wide, narrow = enlarged(paper_level(page, *WIDE), 2), paper_level(page, *NARROW)
+        wide, narrow = self.papers(page)
         coarse, fine = divided(page, enlarged(wide, 2)), divided(page, enlarged(narrow, 2))
-        x = torch.cat([*(F.pixel_unshuffle(p, 2) for p in (page, coarse, fine)), wide, narrow], 1)
-        skip_a = self.encode_a(self.head(x))
-        skip_b = self.encode_b(self.down_a(skip_a))
-        deep = self.bottom(self.down_b(skip_b))
-        deep = self.decode_b(self.up_b(deep) + skip_b)
-        out = self.tail(self.decode_a(self.up_a(deep) + skip_a))
+        out = self.body(torch.cat([*(F.pixel_unshuffle(p, 2) for p in (page, coarse, fine)), wide, narrow], 1))
         residual = F.pixel_shuffle(out[:, :4], 2)
         gate, follow = (torch.sigmoid(F.pixel_shuffle(out[:, i : i + 4], 2)) for i in (4, 8))
         quotient = coarse + follow * (fine - coarse)

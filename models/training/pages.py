@@ -26,6 +26,14 @@ import ink
 from typefaces import faces
 
 CLEAN_EVERY = 25  # one page in 25 is clean on both sides: the network must leave such pages alone
+OFFICE_TEXT = 0.15  # part of the pages that print the text of NoisyOffice on other paper
+
+
+class Office(NamedTuple):
+    """What the synthetic pages take from split TR: backgrounds, float32 in 0..1, and clean pages, uint8; [H, W] each."""
+
+    papers: list[np.ndarray]
+    texts: list[np.ndarray]
 
 
 class Pair(NamedTuple):
@@ -54,23 +62,45 @@ def real_papers(folder: Path) -> list[np.ndarray]:
     return [np.percentile(np.stack(v), 85, axis=0).astype(np.float32) / 255 for v in stacks.values() if len(v) >= 4]
 
 
-def page(seed: int, side: int, held_out: bool = False, papers: list[np.ndarray] | None = None) -> Pair:
-    """The page of a seed, uint8 [side, side] twice."""
+def office_parts(folder: Path) -> Office:
+    """Backgrounds and texts of split TR; both empty if the folder is not there."""
+    texts = {pair.clean.tobytes(): pair.clean for pair in office(folder, "TR")}
+    return Office(real_papers(folder), list(texts.values()))
+
+
+def office_text(rng: np.random.Generator, side: int, texts: list[np.ndarray]) -> np.ndarray:
+    """A clean page of NoisyOffice as float32 [side, side], shifted; what is missing below and beside it is mirrored."""
+    text = texts[int(rng.integers(len(texts)))]
+    y, x = (int(rng.integers(0, n)) for n in text.shape)
+    big = np.pad(text, [(0, side), (0, side)], "symmetric")
+    return big[y : y + side, x : x + side].astype(np.float32) / 255
+
+
+def damaged(rng: np.random.Generator, clean: np.ndarray, size_px: int, held_out: bool, papers: list[np.ndarray]) -> np.ndarray:
+    """What becomes of a clean page, float32 [side, side], with type of some size: uint8 of the same shape."""
+    side = clean.shape[0]
+    behind = ink.clean_page(rng, side, faces(held_out))[0] if rng.random() < 0.3 else None
+    paper = damage.background(rng, side, papers, behind)
+    return damage.capture(rng, damage.print_on(rng, paper, clean, size_px), size_px)
+
+
+def page(seed: int, side: int, held_out: bool = False, parts: Office | None = None) -> Pair:
+    """The page of a seed, uint8 [side, side] twice; `parts` mixes in what is real."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
+    papers, texts = parts or Office([], [])
     clean, size_px = ink.clean_page(rng, side, faces(held_out))
+    if texts and rng.random() < OFFICE_TEXT:
+        clean, size_px = office_text(rng, side, texts), 24
     truth = (clean * 255).round().astype(np.uint8)
     if seed % CLEAN_EVERY == 0:
         return Pair(truth, truth, "s")
-    behind = ink.clean_page(rng, side, faces(held_out))[0] if rng.random() < 0.3 else None
-    paper = damage.background(rng, side, papers or [], behind)
-    printed = damage.print_on(rng, paper, clean, size_px)
-    return Pair(damage.capture(rng, printed, size_px), truth, "s")
+    return Pair(damaged(rng, clean, size_px, held_out, papers), truth, "s")
 
 
-def sheet(seeds: range, side: int, held_out: bool, papers: list[np.ndarray], across: int = 6) -> np.ndarray:
+def sheet(seeds: range, side: int, held_out: bool, parts: Office, across: int = 6) -> np.ndarray:
     """Damaged pages with their truth below each, uint8; to be looked at before any training."""
-    cells = [np.vstack(page(seed, side, held_out, papers)[:2]) for seed in seeds]
+    cells = [np.vstack(page(seed, side, held_out, parts)[:2]) for seed in seeds]
     cells += [np.full_like(cells[0], 128)] * (-len(cells) % across)
     return np.vstack([np.hstack(cells[i : i + across]) for i in range(0, len(cells), across)])
 
@@ -86,12 +116,12 @@ def fingerprint() -> str:
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
-def _shard(job: tuple[Path, int, int, int, int, list[np.ndarray]]) -> Path:
-    folder, index, first_seed, count, side, papers = job
+def _shard(job: tuple[Path, int, int, int, int, Office]) -> Path:
+    folder, index, first_seed, count, side, parts = job
     path = shard_path(folder, index)
     if not path.exists():
         seeds = range(first_seed + index * count, first_seed + (index + 1) * count)
-        array = np.stack([np.stack(page(seed, side, False, papers)[:2]) for seed in seeds])
+        array = np.stack([np.stack(page(seed, side, False, parts)[:2]) for seed in seeds])
         draft = path.with_suffix(".tmp.npy")
         np.save(draft, array)
         draft.rename(path)  # a reader never sees half a shard
@@ -106,9 +136,9 @@ def make_shards(folder: Path, settings: dict, wanted: int | None = None, process
     if stamp.exists() and stamp.read_text() != mark:
         raise SystemExit(f"{folder} was made with other fonts than this machine has now: remove it, or restore them")
     stamp.write_text(mark)
-    papers = real_papers(Path(settings["office"]["folder"]))
+    parts = office_parts(Path(settings["office"]["folder"]))
     first, count, side = pool["seed"], pool["shard_pages"], pool["side_px"]
-    jobs = [(folder, i, first, count, side, papers) for i in range(wanted or pool["shards"])]
+    jobs = [(folder, i, first, count, side, parts) for i in range(wanted or pool["shards"])]
     if processes == 1:
         for job in jobs:
             _shard(job)
@@ -134,7 +164,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "sheet":
         seeds = range(args.seed, args.seed + args.count)
-        cv2.imwrite(args.out, sheet(seeds, args.side, args.held, real_papers(args.office)))
+        cv2.imwrite(args.out, sheet(seeds, args.side, args.held, office_parts(args.office)))
     else:
         settings = tomllib.loads(args.settings.read_text())
         root = os.environ.get("NOISYOFFICE")

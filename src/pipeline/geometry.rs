@@ -128,7 +128,7 @@ pub const GRID_PX: u32 = 32;
 /// What one tile adds to the page at most, along one axis, pixels.
 const CORE_PX: u32 = 1024;
 /// What the network sees around a tile's core and what is thrown away, pixels.
-pub const OVERLAP_PX: u32 = 64;
+pub const OVERLAP_PX: u32 = 96;
 
 /// One stretch of an axis: what the network sees, and the part of it that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +175,7 @@ fn spans(side_px: u32) -> (u32, Vec<Span>) {
     let padded = side_px.div_ceil(GRID_PX) * GRID_PX;
     let both = 2 * OVERLAP_PX;
     let count = padded.saturating_sub(both).div_ceil(CORE_PX).max(1);
-    // Windows of equal length, no longer than needed: a page of 1,664 px is cut into two of 896, not of 1,152.
+    // Windows of equal length, no longer than needed: a page of 1,664 px is cut into two of 928, not of 1,216.
     let window = (padded + (count - 1) * both).div_ceil(count).div_ceil(GRID_PX) * GRID_PX;
     let start = |index: u32| (index * window.saturating_sub(both)).min(padded - window);
     let spans = (0..count).map(|index| Span {
@@ -205,9 +205,9 @@ mod tests {
     fn pages_are_cut_as_said() {
         assert_eq!(Tiling::of(Size::new(540, 420)).window, Size::new(544, 448));
         assert_eq!(Tiling::of(Size::new(540, 420)).tiles(), 1);
-        assert_eq!(Tiling::of(Size::new(1152, 1)).tiles(), 1);
+        assert_eq!(Tiling::of(Size::new(1216, 1)).tiles(), 1);
         let a4 = Tiling::of(Size::new(1654, 2339));
-        assert_eq!((a4.window, a4.tiles()), (Size::new(896, 896), 6));
+        assert_eq!((a4.window, a4.tiles()), (Size::new(928, 928), 6));
     }
 
     proptest! {

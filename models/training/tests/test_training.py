@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+import evaluate
 import export
 import measure
 import pages
@@ -97,6 +98,31 @@ def test_the_exported_graph_keeps_the_contract(tmp_path: Path, size: tuple[int, 
     assert (page.name, page.type, clean.name, clean.type) == ("page", "tensor(uint8)", "clean", "tensor(uint8)")
     got = session.run(None, {"page": np.full((1, 1, *size), 128, np.uint8)})[0]
     assert got.dtype == np.uint8 and got.shape == (1, 1, *size)
+
+
+def test_a_training_can_begin_with_the_weights_of_a_shipped_graph(tmp_path: Path, settings: train.Settings) -> None:
+    torch.manual_seed(1)
+    net = Denoiser((8, 8, 8), 1)
+    for weights in net.parameters():  # as after a training: layers that are all zero are kept once in the graph
+        torch.nn.init.normal_(weights, std=0.05)
+    export.write(net, tmp_path / "net.onnx")
+    trainer = train.Trainer(tmp_path, settings)
+    trainer.load(tmp_path / "net.onnx")
+    assert all(torch.equal(value, trainer.mean.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+def test_estimates_beyond_black_and_white_are_errors_only_where_the_truth_is_between() -> None:
+    truth = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.5])[None, None, None]
+    right = torch.tensor([1.2, 1.0, -0.3, 0.0, 0.5])[None, None, None]
+    wrong = torch.tensor([1.0, 1.0, 1.2, 0.0, 0.5])[None, None, None].requires_grad_()
+    assert train.loss_of(right, truth, 1.0) == train.loss_of(truth.clone(), truth, 1.0)
+    train.loss_of(wrong, truth, 1.0).backward()
+    assert wrong.grad is not None and wrong.grad[..., 2] > 0  # saturated and wrong, yet it is pulled back
+
+
+def test_cleaned_letters_are_counted_by_edits() -> None:
+    assert evaluate.edits("kitten", "sitting") == 3
+    assert evaluate.edits("", "abc") == 3 and evaluate.edits("abc", "") == 3 and evaluate.edits("né", "né") == 0
 
 
 def test_padding_goes_up_to_the_next_multiple() -> None:

@@ -110,13 +110,9 @@ mod tests {
         let whole = Tiling { window: Size::new(1504, 1280), columns: axis(1500), rows: axis(1280) };
         let tiled = clean(&mut network, &page, &tiling, &mut |_| {}).unwrap();
         let whole = clean(&mut network, &page, &whole, &mut |_| {}).unwrap();
-        let mut counts = [0u32; 256];
-        tiled.iter().zip(&whole).for_each(|(a, b)| counts[usize::from(a.abs_diff(*b))] += 1);
-        // The network sees further than the overlap through its coarsest levels, faintly: measured are 0.02 % of pixels
-        // beyond one level, six at most.
-        let beyond_one: u32 = counts[2..].iter().sum();
-        assert!(u64::from(beyond_one) * 1000 < page.size.pixels(), "{beyond_one}");
-        assert_eq!(counts[13..].iter().sum::<u32>(), 0, "{counts:?}");
+        // The network sees further than the overlap through its coarsest levels, but no more than this comes of it.
+        let most = tiled.iter().zip(&whole).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(most <= Some(1), "{most:?} levels apart");
     }
 
     proptest! {

@@ -1,0 +1,120 @@
+"""What each idea in the network gives, at equal steps: every one is trained alike from the same seeds, and measured.
+
+    python ideas.py DIR [--settings train.toml] [--steps 1500] [NAME...]
+
+Short trainings tell which idea learns faster, not which is best in the end. Prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import measure
+import model
+from model import Denoiser, enlarged
+from train import Feed, Trainer, read_settings
+
+
+class Plain(Denoiser):
+    """No classical estimate: the page alone, and a correction of it, as the prototype has it."""
+
+    def raw(self, page: Tensor) -> Tensor:
+        empty = page.new_ones(page.shape[0], 10, page.shape[2] // 2, page.shape[3] // 2)
+        out = self.body(torch.cat([F.pixel_unshuffle(page, 2), empty], 1))
+        return page + F.pixel_shuffle(out[:, :4], 2)
+
+
+class OnePaper(Denoiser):
+    """One estimate of the paper, the narrow one, in place of two."""
+
+    def papers(self, page: Tensor) -> tuple[Tensor, Tensor]:
+        _, narrow = super().papers(page)
+        return narrow, narrow
+
+
+class Relu(Denoiser):
+    """ReLU in place of the leaky one, and blocks that begin as the layers' usual noise."""
+
+    def __init__(self, widths: tuple[int, ...], bottom_blocks: int) -> None:
+        super().__init__(widths, bottom_blocks)
+        for block in self.modules():
+            if isinstance(block, model.Block):
+                block.second.reset_parameters()
+                block.leak = 0.0
+
+
+class GatedBlock(model.Block):
+    """Half of the first convolution's channels gate the other half; the second takes what is left twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.first(x).chunk(2, 1)
+        return x + self.second(torch.cat([value, value * torch.sigmoid(gate)], 1))
+
+
+class Gated(Denoiser):
+    """Gates in place of the leaky ReLU."""
+
+    def __init__(self, widths: tuple[int, ...], bottom_blocks: int) -> None:
+        super().__init__(widths, bottom_blocks)
+        for block in self.modules():
+            if isinstance(block, model.Block):
+                block.__class__ = GatedBlock
+
+
+class HalfMaps(Denoiser):
+    """The whole network at half resolution: it predicts maps of ink and of paper, which stretch the page at full resolution."""
+
+    def raw(self, page: Tensor) -> Tensor:
+        small = F.avg_pool2d(page, 2)
+        wide, narrow = self.papers(small)
+        coarse, fine = (model.divided(small, enlarged(paper, 2)) for paper in (wide, narrow))
+        out = self.body(torch.cat([*(F.pixel_unshuffle(p, 2) for p in (small, coarse, fine)), wide, narrow], 1))
+        residual, ink, paper = (enlarged(F.pixel_shuffle(out[:, i : i + 4], 2), 2) for i in (0, 4, 8))
+        low = 0.5 * torch.sigmoid(ink - 2)
+        return (page - low) / (torch.sigmoid(paper) - low).clamp(min=0.05) + residual
+
+
+IDEAS: dict[str, type[Denoiser]] = {
+    "plain": Plain,
+    "one paper": OnePaper,
+    "two papers": Denoiser,
+    "relu": Relu,
+    "gated": Gated,
+    "half maps": HalfMaps,
+}
+
+
+def figures(folder: Path, settings: dict, build: type[nn.Module]) -> dict[str, float]:
+    """Trains one of them to the end; the figures of train.py's log."""
+    trainer, feed = Trainer(folder, settings, build), Feed(folder / "pool", settings)
+    while trainer.step < settings["train"]["steps"]:
+        trainer.advance(feed.batch(trainer.step))
+    return measure.quick(trainer.mean, settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where train.py keeps its pool")
+    parser.add_argument("names", nargs="*", default=list(IDEAS), metavar="NAME", help=", ".join(IDEAS))
+    parser.add_argument("--settings", type=Path, default=Path(__file__).resolve().parent / "train.toml")
+    parser.add_argument("--steps", type=int, default=1500)
+    args = parser.parse_args()
+    settings = read_settings(args.settings)
+    short = {"steps": args.steps, "cooldown_steps": args.steps, "compile": False, "batch": 4, "patch_px": 192}
+    settings["train"] |= short | {"average": 0.99}
+    print("| idea | multiply-adds a pixel | VA, c and p | held out | clean |\n|---|---|---|---|---|", flush=True)
+    shape = (tuple(settings["model"]["widths"]), settings["model"]["bottom_blocks"])
+    for name in args.names:
+        cost = model.multiply_adds_per_pixel(IDEAS[name](*shape))
+        got = figures(args.folder, settings, IDEAS[name])
+        rmse = " | ".join(f"{got.get(key, float('nan')):.4f}" for key in ("va_cp", "held", "clean"))
+        print(f"| {name} | {cost / 1000:.1f} k | {rmse} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
