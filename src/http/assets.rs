@@ -29,9 +29,10 @@ macro_rules! assets {
 }
 
 const ASSETS: &[Asset] = &assets! {
-    "text/css; charset=utf-8": "app.css" "views.css";
+    "text/css; charset=utf-8": "app.css" "docs.css" "views.css";
+    "text/html; charset=utf-8": "docs.html";
     "text/javascript; charset=utf-8":
-        "account.js" "api.js" "app.js" "cards.js" "cluster.js" "desk.js" "door.js" "events.js" "image.js" "intake.js" "library.js"
+        "account.js" "api.js" "app.js" "cards.js" "cluster.js" "desk.js" "docs.js" "door.js" "events.js" "image.js" "intake.js" "library.js"
         "look.js" "router.js" "say.js" "stage.js" "uploads.js" "words.js" "words/en.js" "words/ru.js";
     "image/svg+xml": "icon.svg";
 };
@@ -44,7 +45,8 @@ pub fn routes() -> axum::Router<AppState> {
     let files = ASSETS.iter().fold(axum::Router::new(), |router, asset| {
         // Hashed once, at start.
         let etag = etag_of(asset.bytes);
-        router.route(asset.path, get(move |request: Request| answer(asset, etag.clone(), request)))
+        let path = if asset.path == "/assets/docs.html" { "/api/docs" } else { asset.path };
+        router.route(path, get(move |request: Request| answer(asset, etag.clone(), request)))
     });
     let shells: Arc<[(Look, String, String)]> = Look::ALL
         .map(|look| {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, whole_or_none};
 use super::problem::Problem;
 use crate::cluster::NodeView;
 use crate::job::{Lane, State as JobState};
@@ -78,12 +78,13 @@ pub async fn show(State(state): State<AppState>) -> Result<axum::Json<Cluster>, 
 #[schema(example = json!({"slots_count": 4}))]
 pub struct Change {
     /// Slots wanted, at least one.
+    #[serde(default, deserialize_with = "whole_or_none")]
     slots_count: Option<u32>,
     /// Whether the node takes no new jobs.
     draining: Option<bool>,
 }
 
-/// Changes the number of slots of a node, or whether it drains.
+/// Changes the number of slots of a node, or whether it drains. What is left out, or null, stays.
 #[utoipa::path(patch, path = "/cluster/nodes/{id}", operation_id = "change_node", tag = "cluster", request_body = Change,
     params(("id" = String, Path)), responses(
     (status = 200, body = NodeView),
@@ -100,9 +101,6 @@ pub async fn change(
 ) -> Result<axum::Json<NodeView>, Problem> {
     if change.slots_count == Some(0) {
         return Err(Problem::invalid("A node has at least one slot.").remedy("Set draining to take it out of use."));
-    }
-    if change.slots_count.is_none() && change.draining.is_none() {
-        return Err(Problem::invalid("Say slots_count or draining."));
     }
     Ok(axum::Json(state.control.change_node(&id, change.slots_count, change.draining).await?))
 }

@@ -1,20 +1,29 @@
 //! Extractors whose rejections are problems, who asks, and the cursor of lists.
 
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::AppState;
 use super::identity::Caller;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::job::OwnerId;
 
-/// A JSON body.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
+/// A JSON body: an object. Left to itself serde would take a list of the members in their order as well.
 pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let axum::Json(members) = axum::Json::<serde_json::Map<String, Value>>::from_request(request, state).await?;
+        let read = serde_json::from_value(Value::Object(members));
+        read.map(Self).map_err(|error| Problem::new(Kind::InvalidJson, error.to_string()))
+    }
+}
 
 /// The query.
 #[derive(FromRequestParts)]
@@ -35,6 +44,27 @@ impl FromRequestParts<AppState> for Owner {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         Caller::from_request_parts(parts, state).await?.owner().map(Self)
     }
+}
+
+/// A whole number, as JSON Schema has it: 879.0 is one.
+pub fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<N, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    // Above 2^53 neighbours cannot be told apart.
+    let is_whole = |float: &f64| float.fract() == 0.0 && (0.0..9.0e15).contains(float);
+    let whole = number.as_u64().or_else(|| format!("{:.0}", number.as_f64().filter(is_whole)?).parse().ok());
+    let whole = whole.and_then(|whole| N::try_from(whole).ok());
+    whole.ok_or_else(|| serde::de::Error::custom(format!("{number} is not a whole number of the right size")))
+}
+
+/// The same, or null.
+pub fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
+    struct Maybe<N>(N);
+    impl<'de, N: TryFrom<u64>> Deserialize<'de> for Maybe<N> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            whole(from).map(Self)
+        }
+    }
+    Ok(Option::<Maybe<N>>::deserialize(from)?.map(|Maybe(number)| number))
 }
 
 /// Which page of a list.
@@ -93,4 +123,19 @@ pub fn cut<R>(mut rows: Vec<R>, items_max: u32, key: impl Fn(&R) -> Uuid) -> (Ve
     rows.truncate(items_max);
     let cursor = rows.last().map(|row| key(row).simple().to_string());
     (rows, cursor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_read_as_json_schema_has_them() {
+        let read = |text: &str| whole_or_none::<_, u32>(&mut serde_json::Deserializer::from_str(text));
+        assert_eq!(read("879.0").unwrap(), Some(879));
+        assert_eq!((read("7").unwrap(), read("null").unwrap()), (Some(7), None));
+        for wrong in ["1.5", "-1", "-0.5", "1e300", "4294967296", "\"7\"", "true"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod archive;
 mod assets;
 mod cluster;
 mod dead_letters;
+mod description;
 mod events;
 mod extract;
 pub mod filename;

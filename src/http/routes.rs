@@ -108,6 +108,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(upload::announce::announce))
         .routes(routes!(upload::complete::complete))
         .routes(routes!(archive::show))
+        .routes(routes!(upload::recall::recall))
         .routes(routes!(images::show, images::delete))
         .routes(routes!(images::process_again))
         .routes(routes!(files::show))
@@ -139,6 +140,8 @@ pub fn openapi() -> Result<String, serde_json::Error> {
     // A rest of a path is written {*name} for the router and {name} for readers.
     let paths = std::mem::take(&mut description.paths.paths);
     description.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    let mut description = serde_json::to_value(&description)?;
+    super::description::complete(&mut description)?;
     let mut text = serde_json::to_string_pretty(&description)?;
     text.push('\n');
     Ok(text)

@@ -97,6 +97,11 @@ impl Person<'_> {
         Answer::of(request.body(pages::png(40, 30, 1)).send().await.unwrap()).await
     }
 
+    /// The same with an idempotency key.
+    pub async fn upload_as(&self, key: &str) -> Answer {
+        self.with("idempotency-key", key).upload().await
+    }
+
     /// Makes a token; the answer of its creation.
     pub async fn token(&self, scopes: &[&str]) -> Value {
         let answer = self.post("/api/v1/tokens", json!({"name": "scanner", "scopes": scopes})).await;

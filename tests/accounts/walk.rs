@@ -57,6 +57,7 @@ struct Belongings {
     image: String,
     job: String,
     upload: String,
+    submission: String,
     token: String,
     session: String,
     invitation: String,
@@ -66,13 +67,15 @@ struct Belongings {
 impl Belongings {
     async fn of(person: &Person<'_>, root: &Person<'_>) -> Self {
         let id = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned();
-        let upload = person.upload().await;
+        let submission = format!("key-{}", uuid::Uuid::new_v4());
+        let upload = person.upload_as(&submission).await;
         let item = &upload.json["items"][0];
         person.server.wait_final_as(&id(&item["job"]["id"]), |path| person.request("GET", path)).await;
         Self {
             image: id(&item["image"]["id"]),
             job: id(&item["job"]["id"]),
             upload: id(&person.post("/api/v1/uploads", announcement()).await.json["items"][0]["id"]),
+            submission,
             token: id(&person.token(&["read"]).await["id"]),
             session: id(&person.get("/api/v1/session").await.json["credential"]["id"]),
             invitation: id(&root.post("/api/v1/invitations", json!(null)).await.json["id"]),
@@ -86,6 +89,7 @@ impl Belongings {
             "images" => &self.image,
             "jobs" => &self.job,
             "uploads" => &self.upload,
+            "submissions" => &self.submission,
             "tokens" => &self.token,
             "sessions" => &self.session,
             "invitations" => &self.invitation,
@@ -95,7 +99,7 @@ impl Belongings {
             _ if !route.has_id() => "",
             other => panic!("{}: whose ids are those of {other}?", route.name()),
         };
-        let path = route.path.replace("{id}", id).replace("{name}", "original");
+        let path = route.path.replace("{id}", id).replace("{key}", id).replace("{name}", "original");
         assert!(!path.contains('{'), "{}: what is to be filled in?", route.name());
         if route.takes_ids() { format!("{path}?ids={id}") } else { path }
     }

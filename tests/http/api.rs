@@ -208,8 +208,10 @@ async fn the_cluster_is_shown_and_changed() {
     refused.assert_problem(422, "too_many_slots");
     assert_eq!(refused.json["limit"], "64 slots");
     patch("node-1", json!({"slots_count": 0})).await.assert_problem(400, "invalid_parameter");
-    patch("node-1", json!({})).await.assert_problem(400, "invalid_parameter");
+    let same = patch("node-1", json!({"slots_count": null})).await;
+    assert_eq!((same.status, &same.json), (200, &changed.json), "what is left out stays");
     patch("node-1", json!({"slots_count": -1})).await.assert_problem(400, "invalid_json");
+    patch("node-1", json!([3, true])).await.assert_problem(400, "invalid_json");
 }
 
 #[tokio::test]

@@ -175,12 +175,17 @@ async fn the_description_names_what_is_served() {
 #[tokio::test]
 async fn the_page_and_its_files_are_served() {
     let server = Server::start().await;
-    let page = server.get("/").await;
-    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
-    let html = String::from_utf8(page.body.to_vec()).unwrap();
-    assert!(!html.contains("style=") && !html.contains("<style") && !html.contains(" onclick"));
-    let quoted = html.split('"').filter(|text| text.starts_with("/assets/")).collect::<BTreeSet<_>>();
-    assert!(quoted.len() >= 3, "{quoted:?}");
+    let mut pages = String::new();
+    for path in ["/", "/api/docs"] {
+        let page = server.get(path).await;
+        assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+        let html = String::from_utf8(page.body.to_vec()).unwrap();
+        assert!(!html.contains("style=") && !html.contains("<style") && !html.contains(" onclick"));
+        assert!(!html.contains("<script>") && html.contains("src=\"/assets/"), "{path}");
+        pages.push_str(&html);
+    }
+    let quoted = pages.split('"').filter(|text| text.starts_with("/assets/")).collect::<BTreeSet<_>>();
+    assert!(quoted.len() >= 5, "{quoted:?}");
     for path in quoted {
         let asset = server.get(path).await;
         assert_eq!(asset.status, 200, "{path}");

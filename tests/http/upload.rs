@@ -248,3 +248,27 @@ async fn a_large_upload_goes_to_disk_piece_by_piece() {
     assert_eq!(server.blobs.head(&Key::Original(image)).await.unwrap(), size as u64);
     assert_eq!(answer.json["items"][0]["image"]["sha256"], hex::encode(Sha256::digest(&bytes)));
 }
+
+#[tokio::test]
+async fn an_upload_is_recalled_by_its_key() {
+    let server = Server::start().await;
+    server.get("/api/v1/submissions/k1").await.assert_problem(404, "not_found");
+    let sent = send_with_key(&server, "k1", "?preset=photo&filename=a.png", png(40, 30)).await;
+    assert_eq!(sent.status, 202, "{sent:?}");
+    let job: JobId = parse(&sent.json["items"][0]["job"]["id"]);
+    server.succeed(job, "full.webp", b"whole").await;
+    let told = server.get("/api/v1/submissions/k1").await;
+    assert_eq!(told.status, 200, "{told:?}");
+    let item = &told.json["items"][0];
+    assert_eq!(item["image"]["id"], sent.json["items"][0]["image"]["id"]);
+    assert_eq!((&item["job"]["id"], &item["job"]["state"]), (&sent.json["items"][0]["job"]["id"], &"succeeded".into()));
+    assert_eq!(item["image"]["files"].as_array().unwrap().len(), 2, "as it is now");
+    let image = item["image"]["id"].as_str().unwrap();
+    server.client.delete(server.url(&format!("/api/v1/images/{image}"))).send().await.unwrap();
+    let deleted = server.get("/api/v1/submissions/k1").await;
+    assert_eq!(deleted.json["items"][0]["error"]["code"], "not_found");
+    // Keys of the server's own, and what can be none, are nobody's.
+    for key in ["upload%20x", "%20", "a%20b", &"k".repeat(256)] {
+        server.get(&format!("/api/v1/submissions/{key}")).await.assert_problem(404, "not_found");
+    }
+}

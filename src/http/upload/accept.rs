@@ -5,11 +5,12 @@ use sha2::{Digest, Sha256};
 
 use super::Upload;
 use super::receive::Received;
+use crate::http::AppState;
 use crate::http::images::view;
 use crate::http::limits::queue_full;
 use crate::http::problem::{Kind, Problem};
 use crate::http::shapes::{self, Image, Item, Items};
-use crate::job::{ImageId, JobId};
+use crate::job::{ImageId, JobId, OwnerId};
 use crate::store::{Accepted, Idempotency, ImageRow, JobRow, NewImage, NewJob, Recalled, Submission, job_object};
 
 /// What is answered.
@@ -81,7 +82,7 @@ impl Upload {
         }
     }
 
-    /// The earlier answer with its images and jobs as they are now.
+    /// Answers as before, if it is the same request.
     pub async fn replay(&self, earlier: Recalled, fingerprint: Option<&str>) -> Result<Answered, Problem> {
         if Some(earlier.fingerprint.as_str()) != fingerprint {
             return Err(Problem::new(
@@ -90,23 +91,28 @@ impl Upload {
             )
             .remedy("Use a fresh key for each request, and the same one only to send the same request again."));
         }
-        let kept: Vec<Kept> = serde_json::from_value(earlier.answer).map_err(|error| Problem::internal(&error))?;
-        let mut items = Vec::with_capacity(kept.len());
-        for kept in kept {
-            items.push(match kept {
-                Kept::Refused { filename, error } => refused(filename, *error),
-                Kept::Accepted { image, job } => {
-                    let image = self.state.ledger.image(self.owner, image).await?;
-                    let job = self.state.ledger.job(self.owner, job).await?;
-                    match image.zip(job) {
-                        Some((image, job)) => accepted(view(&self.state, self.owner, &image).await?, &job),
-                        None => refused(String::new(), Problem::new(Kind::NotFound, "It was deleted since.")),
-                    }
-                }
-            });
-        }
-        Ok(Answered { items: Items { items }, is_new: false })
+        Ok(Answered { items: items_now(&self.state, self.owner, earlier).await?, is_new: false })
     }
+}
+
+/// An earlier answer with its images and jobs as they are now.
+pub async fn items_now(state: &AppState, owner: OwnerId, earlier: Recalled) -> Result<Items, Problem> {
+    let kept: Vec<Kept> = serde_json::from_value(earlier.answer).map_err(|error| Problem::internal(&error))?;
+    let mut items = Vec::with_capacity(kept.len());
+    for kept in kept {
+        items.push(match kept {
+            Kept::Refused { filename, error } => refused(filename, *error),
+            Kept::Accepted { image, job } => {
+                let image = state.ledger.image(owner, image).await?;
+                let job = state.ledger.job(owner, job).await?;
+                match image.zip(job) {
+                    Some((image, job)) => accepted(view(state, owner, &image).await?, &job),
+                    None => refused(String::new(), Problem::new(Kind::NotFound, "It was deleted since.")),
+                }
+            }
+        });
+    }
+    Ok(Items { items })
 }
 
 fn fresh(kept: Vec<Kept>, rows: &[(ImageRow, JobRow)]) -> Items {

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::enough_room;
 use crate::blobs::{Key, Written, bound_headers};
 use crate::http::AppState;
-use crate::http::extract::{Json, Owner};
+use crate::http::extract::{Json, Owner, whole};
 use crate::http::filename::sanitise;
 use crate::http::problem::{Kind, Problem};
 use crate::job::{Lane, OwnerId, RefusalCode, UploadId};
@@ -46,6 +46,7 @@ pub struct AnnouncedFile {
     #[schema(example = "scan.jpg")]
     filename: String,
     /// Its exact length, bytes.
+    #[serde(deserialize_with = "whole")]
     size_bytes: u64,
     /// SHA-256 of its bytes, hex.
     #[schema(example = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")]
@@ -137,26 +138,25 @@ fn rows(state: &AppState, owner: OwnerId, announcement: Announcement) -> Result<
             .figures(format!("{parts_max} files"), format!("{} files", files.len()))
             .remedy("Announce them in several requests."));
     }
+    // What can never be taken comes first: of a file that is too large, nobody needs to hear that the disk is full.
+    files.iter().try_for_each(|file| check(file, state.config.http.body_bytes_max))?;
     enough_room(state, files.iter().fold(0, |sum, file| file.size_bytes.saturating_add(sum)))?;
     let lasts_ms = i64::try_from(state.config.uploads.expires_s * 1000).unwrap_or(i64::MAX);
     // Whole seconds, as they stand in URLs.
     let expires_at_ms = now_ms().saturating_add(lasts_ms) / 1000 * 1000;
-    let row = |file: AnnouncedFile| {
-        check(&file, state.config.http.body_bytes_max)?;
-        Ok(AnnouncedUpload {
-            id: UploadId::fresh(),
-            owner,
-            filename: sanitise(&file.filename),
-            content_type: file.content_type,
-            size_bytes: file.size_bytes,
-            sha256: file.sha256.to_ascii_lowercase(),
-            preset: preset.clone(),
-            set: set.clone(),
-            lane,
-            expires_at_ms,
-        })
+    let row = |file: AnnouncedFile| AnnouncedUpload {
+        id: UploadId::fresh(),
+        owner,
+        filename: sanitise(&file.filename),
+        content_type: file.content_type,
+        size_bytes: file.size_bytes,
+        sha256: file.sha256.to_ascii_lowercase(),
+        preset: preset.clone(),
+        set: set.clone(),
+        lane,
+        expires_at_ms,
     };
-    files.into_iter().map(row).collect()
+    Ok(files.into_iter().map(row).collect())
 }
 
 /// What can be refused before a byte is sent.

@@ -5,6 +5,7 @@ pub mod announce;
 mod asked;
 pub mod complete;
 pub mod content;
+pub mod recall;
 mod receive;
 pub mod submitted;
 
@@ -157,6 +158,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
+/// Keys of this server's own have a space.
 fn is_key(text: &str) -> bool {
     (1..=KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
