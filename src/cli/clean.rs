@@ -1,6 +1,5 @@
 //! `inkpool clean`: images in, images out, without a server. The work is done by the same locked-in workers.
 
-mod inputs;
 mod lanes;
 mod report;
 mod targets;
@@ -10,10 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Exit;
+use super::place::Room;
+use super::{Exit, inputs};
 use crate::config::Config;
 use crate::containers::process::{ProcessRuntime, ProcessSettings};
 use crate::pipeline::engine::locate;
@@ -53,7 +52,7 @@ pub struct CleanArgs {
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Changes a setting of the preset: denoise=auto|off|gray|keep, quality=1..100
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::setting)]
     set: Vec<(String, String)>,
     /// Print one JSON object for each input on standard output
     #[arg(long)]
@@ -64,11 +63,6 @@ pub struct CleanArgs {
     /// Images worked on at once [default: one for each core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: Option<u32>,
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Runs the command.
@@ -117,7 +111,8 @@ fn prepare(args: &CleanArgs) -> Result<Work, Wrong> {
             Wrong::Usage(format!("{}{remedy}", refusal.detail))
         })?;
     let located = locate::find(&config.models.directory, &config.models.onnxruntime)?;
-    let inputs = inputs::expand(&args.inputs, args.output.as_deref(), &spec)?;
+    let made: Vec<String> = spec.outputs.iter().map(|output| output.name.clone()).collect();
+    let inputs = inputs::expand(&args.inputs, args.output.as_deref(), &made)?;
     let folder = args.inputs.len() > 1 || args.inputs.iter().any(|input| input.is_dir());
     let jobs = targets::assign(inputs, args.output.as_deref(), folder, &spec).map_err(Wrong::Usage)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -128,7 +123,7 @@ fn prepare(args: &CleanArgs) -> Result<Work, Wrong> {
 }
 
 async fn clean(work: Work) -> anyhow::Result<Exit> {
-    let place = Place::create().context("a directory for temporary files")?;
+    let place = Room::create("inkpool-clean").context("a directory for temporary files")?;
     let runtime = ProcessRuntime::new(ProcessSettings {
         program: work.program,
         slots: place.0.clone(),
@@ -138,7 +133,7 @@ async fn clean(work: Work) -> anyhow::Result<Exit> {
         network: work.spec.denoise != Denoise::Off,
     })?;
     let stop = CancellationToken::new();
-    tokio::spawn(stop_on_signal(stop.clone())?);
+    tokio::spawn(super::stop_on_signal(stop.clone())?);
     let report = Report::new(work.json, work.jobs.len());
     let settings = Settings { spec: work.spec, config: work.config, overwrite: work.overwrite, slots: place.0.clone() };
     let lanes = Arc::new(Lanes::new(work.jobs, settings, runtime, report, stop));
@@ -147,37 +142,4 @@ async fn clean(work: Work) -> anyhow::Result<Exit> {
         lane.await.context("a lane panicked")?;
     }
     Ok(lanes.worst())
-}
-
-/// Ends the work in order at Ctrl-C and at SIGTERM.
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        stop.cancel();
-    })
-}
-
-/// A private directory that goes with this value.
-struct Place(PathBuf);
-
-impl Place {
-    fn create() -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("inkpool-clean-{}", uuid::Uuid::new_v4()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Workers are gone by now. What cannot be removed is left to whoever cleans the temporary directory.
-        let _ = crate::containers::slot_dir::remove_others(&self.0, 0);
-        let _ = std::fs::remove_dir(&self.0);
-    }
 }

@@ -2,13 +2,20 @@
 
 mod admin;
 mod clean;
+mod inputs;
+mod jobs;
+mod place;
+mod remote;
 mod serve;
+mod upload;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::worker;
 
@@ -46,6 +53,8 @@ Examples:
   inkpool serve                             server and web page on http://127.0.0.1:8080
   inkpool clean page.png                    one page, no server
   inkpool clean scans/ -o cleaned/          a folder
+  inkpool upload scans/ --wait --out cleaned/ --server https://ink.example.org
+  inkpool jobs list --state failed          what became of uploads
   inkpool admin user create ada             an account, for INKPOOL_AUTH__MODE=accounts
   curl -F file=@page.png http://127.0.0.1:8080/api/v1/images
   inkpool completions bash > /etc/bash_completion.d/inkpool";
@@ -58,6 +67,10 @@ enum Command {
     Admin(admin::AdminArgs),
     /// Cleans or converts images without a server.
     Clean(clean::CleanArgs),
+    /// Sends images to a server, waits for the results and fetches them.
+    Upload(upload::UploadArgs),
+    /// Looks at the jobs of a server, cancels them and tries them again.
+    Jobs(jobs::JobsArgs),
     /// The program inside a slot; not for people.
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
@@ -87,6 +100,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Admin(args) => admin::run(&args).into(),
         Command::Clean(args) => clean::run(&args).into(),
+        Command::Upload(args) => upload::run(&args).into(),
+        Command::Jobs(args) => jobs::run(&args).into(),
         // No thread may be started before it: some layers of its sandbox hold for the calling thread alone.
         Command::Worker(args) => worker::main(&args),
         Command::Serve(args) => serve::run(&args).into(),
@@ -111,4 +126,41 @@ fn complain(what: &str, exit: Exit) -> Exit {
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(std::io::stderr(), "inkpool: {what}");
     exit
+}
+
+/// `KEY=VALUE` of `--set`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Why something did not go, in one line for people. What a server says may hold anything, but moves no cursor here.
+fn explain(detail: &str, limit: Option<&str>, measured: Option<&str>, remedy: Option<&str>) -> String {
+    let mut text = detail.to_owned();
+    if let (Some(limit), Some(measured)) = (limit, measured) {
+        text.push_str(&format!(" (limit {limit}, measured {measured})"));
+    }
+    if let Some(remedy) = remedy {
+        text.push(' ');
+        text.push_str(remedy);
+    }
+    plain(&text)
+}
+
+/// Without control characters.
+fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+/// Ends the work in order at Ctrl-C and at SIGTERM.
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()> + Send> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+    })
 }

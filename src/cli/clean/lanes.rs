@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::report::{Outcome, Report, State, Written, advance};
 use super::targets::{Job, Target};
 use crate::cli::Exit;
+use crate::cli::place::{Temporary, copy};
 use crate::config::Config;
 use crate::containers::collect::{Collected, OutputLimits, collect};
 use crate::containers::memory::MemoryBudget;
@@ -28,7 +28,6 @@ use crate::pipeline::wire::{Done, Run, RunLimits};
 
 /// Name of the input below `in/`.
 const INPUT: &str = "input";
-const COPY_BYTES: usize = 256 * 1024;
 
 /// What all lanes need to know.
 pub struct Settings {
@@ -246,38 +245,6 @@ fn too_large(most: u64) -> Failure {
     Box::new((State::Refused, JobError::refused(refusal, "stage")))
 }
 
-/// Copies and hashes. Returns length and SHA-256, hex.
-fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<(u64, String)> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0u8; COPY_BYTES];
-    let mut copied = 0u64;
-    loop {
-        let length = match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let bytes = buffer.get(..length).unwrap_or_default();
-        hash.update(bytes);
-        to.write_all(bytes)?;
-        copied += length as u64;
-    }
-    Ok((copied, hex::encode(hash.finalize())))
-}
-
-/// A file under a temporary name, removed unless it is kept.
-struct Temporary {
-    path: PathBuf,
-    place: PathBuf,
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 /// Writes what is wanted: all under temporary names first, so that a result is there whole or not at all.
 fn write(collected: Vec<Collected>, target: &Target, overwrite: bool) -> Result<Vec<Written>, (PathBuf, io::Error)> {
     let mut temporary = Vec::new();
@@ -285,12 +252,11 @@ fn write(collected: Vec<Collected>, target: &Target, overwrite: bool) -> Result<
     for output in collected {
         let Some(place) = target.place(&output.facts.name) else { continue };
         let at = |error| (place.clone(), error);
-        temporary.push(write_temporary(output.file, &output.facts.sha256, &place).map_err(at)?);
+        temporary.push(Temporary::write(output.file, &output.facts.sha256, &place).map_err(at)?);
         written.push(Written { path: place, facts: output.facts });
     }
     for (done, file) in temporary.iter().enumerate() {
-        let renamed = if overwrite { std::fs::rename(&file.path, &file.place) } else { rename_new(file) };
-        if let Err(error) = renamed {
+        if let Err(error) = file.keep(overwrite) {
             if !overwrite {
                 temporary.iter().take(done).for_each(|made| drop(std::fs::remove_file(&made.place)));
             }
@@ -298,34 +264,4 @@ fn write(collected: Vec<Collected>, target: &Target, overwrite: bool) -> Result<
         }
     }
     Ok(written)
-}
-
-fn write_temporary(mut from: File, sha256: &str, place: &Path) -> io::Result<Temporary> {
-    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let path = folder.join(format!(".inkpool-{}.tmp", uuid::Uuid::new_v4()));
-    let mut to = File::create_new(&path)?;
-    let temporary = Temporary { path, place: place.to_owned() };
-    let (_, found) = copy(&mut from, &mut to)?;
-    if found != sha256 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it changed after it was checked"));
-    }
-    to.sync_all()?;
-    Ok(temporary)
-}
-
-/// Renames, but never onto a file that exists.
-fn rename_new(file: &Temporary) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    match renameat_with(CWD, &file.path, CWD, &file.place, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(()),
-        // Some file systems have no such rename: the check is all that is left.
-        Err(Errno::INVAL | Errno::NOSYS) if file.place.symlink_metadata().is_err() => {
-            std::fs::rename(&file.path, &file.place)
-        }
-        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) => Err(error.into()),
-    }
 }

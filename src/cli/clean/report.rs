@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::Exit;
+use crate::cli::{Exit, explain};
 use crate::job::JobError;
 use crate::pipeline::gate;
 use crate::pipeline::wire::OutFile;
@@ -139,7 +139,9 @@ fn what_became(outcome: &Outcome) -> String {
     match (&outcome.error, outcome.files.as_slice()) {
         (Some(error), _) => {
             let how = if outcome.state == State::Refused { "refused: " } else { "" };
-            format!("inkpool: {input}: {how}{}", explain(error))
+            let told =
+                explain(&error.detail, error.limit.as_deref(), error.measured.as_deref(), error.remedy.as_deref());
+            format!("inkpool: {input}: {how}{told}")
         }
         (None, [file]) => format!("{input} → {}", file.path.display()),
         (None, files) => {
@@ -150,18 +152,6 @@ fn what_became(outcome: &Outcome) -> String {
             format!("{input} → {folder}/ ({} files)", files.len())
         }
     }
-}
-
-fn explain(error: &JobError) -> String {
-    let mut text = error.detail.clone();
-    if let (Some(limit), Some(measured)) = (&error.limit, &error.measured) {
-        text.push_str(&format!(" (limit {limit}, measured {measured})"));
-    }
-    if let Some(remedy) = &error.remedy {
-        text.push(' ');
-        text.push_str(remedy);
-    }
-    text
 }
 
 #[cfg(test)]

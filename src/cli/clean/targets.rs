@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::inputs::Input;
+use crate::cli::inputs::{Input, names};
 use crate::pipeline::spec::{OutputFormat, OutputSize, Spec};
 
 /// One image and where its results go.
@@ -77,20 +77,6 @@ pub fn assign(inputs: Vec<Input>, output: Option<&Path>, many: bool, spec: &Spec
         }
     };
     distinct(jobs?)
-}
-
-/// Places below the output folder: without their endings, unless two inputs differ in nothing else.
-fn names(inputs: &[Input]) -> Vec<PathBuf> {
-    let short = |input: &Input| input.below.with_extension("");
-    let place = |input: &Input| (input.path.as_ref().and_then(|path| path.parent().map(Path::to_owned)), short(input));
-    let mut counts = BTreeMap::new();
-    for input in inputs {
-        *counts.entry(place(input)).or_insert(0u32) += 1;
-    }
-    inputs
-        .iter()
-        .map(|input| if counts.get(&place(input)) == Some(&1) { short(input) } else { input.below.clone() })
-        .collect()
 }
 
 fn beside(input: Input, name: &Path, spec: &Spec) -> Result<Job, String> {

@@ -1,5 +1,6 @@
 //! What to work on: files as they are named, and the images below folders.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::pipeline::probe::{SNIFF_BYTES, sniff};
-use crate::pipeline::spec::Spec;
 
 /// Folders within folders: more is a mistake, or a trap.
 const DEPTH_MAX: usize = 64;
@@ -32,10 +32,10 @@ impl Input {
 
 /// Replaces folders by the images in them, in the order of their names. What is named itself is taken as it is, so that
 /// an error is told about it. In folders, hidden entries, links, what is no image, and what an earlier call made there are
-/// left out; so is the folder `output`.
-pub fn expand(named: &[PathBuf], output: Option<&Path>, spec: &Spec) -> anyhow::Result<Vec<Input>> {
+/// left out; so is the folder `output`. What an earlier call made is told by the names of the outputs in `made`.
+pub fn expand(named: &[PathBuf], output: Option<&Path>, made: &[String]) -> anyhow::Result<Vec<Input>> {
     let mut found = Vec::new();
-    let search = Search { output: output.and_then(|output| output.canonicalize().ok()), spec };
+    let search = Search { output: output.and_then(|output| output.canonicalize().ok()), made };
     for path in named {
         if path.as_os_str() == "-" {
             found.push(Input { path: None, below: PathBuf::from("stdin") });
@@ -51,7 +51,7 @@ pub fn expand(named: &[PathBuf], output: Option<&Path>, spec: &Spec) -> anyhow::
 
 struct Search<'a> {
     output: Option<PathBuf>,
-    spec: &'a Spec,
+    made: &'a [String],
 }
 
 impl Search<'_> {
@@ -80,7 +80,7 @@ impl Search<'_> {
 
     fn made_here(&self, name: &Path) -> bool {
         let name = name.as_os_str().as_encoded_bytes();
-        self.spec.outputs.iter().any(|output| name.ends_with(format!(".{}", output.name).as_bytes()))
+        self.made.iter().any(|output| name.ends_with(format!(".{output}").as_bytes()))
     }
 }
 
@@ -93,16 +93,25 @@ fn is_image(path: &Path) -> bool {
     }
 }
 
+/// Places below the output folder: without their endings, unless two inputs differ in nothing else.
+pub fn names(inputs: &[Input]) -> Vec<PathBuf> {
+    let short = |input: &Input| input.below.with_extension("");
+    let place = |input: &Input| (input.path.as_ref().and_then(|path| path.parent().map(Path::to_owned)), short(input));
+    let mut counts = BTreeMap::new();
+    for input in inputs {
+        *counts.entry(place(input)).or_insert(0u32) += 1;
+    }
+    inputs
+        .iter()
+        .map(|input| if counts.get(&place(input)) == Some(&1) { short(input) } else { input.below.clone() })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::spec::Presets;
 
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0";
-
-    fn spec() -> Spec {
-        Presets::builtin().unwrap().resolve("document", &Default::default()).unwrap()
-    }
 
     #[test]
     fn folders_are_searched_in_order() {
@@ -116,7 +125,7 @@ mod tests {
         std::fs::write(path("notes.txt"), "no image").unwrap();
         std::os::unix::fs::symlink(path("b.png"), path("link.png")).unwrap();
         let named = [base.path().to_owned(), path("notes.txt"), PathBuf::from("-")];
-        let found = expand(&named, Some(&path("cleaned")), &spec()).unwrap();
+        let found = expand(&named, Some(&path("cleaned")), &["clean.png".to_owned()]).unwrap();
         let below: Vec<_> = found.iter().map(|input| input.below.to_str().unwrap()).collect();
         assert_eq!(below, ["a/deep/c.png", "a/z.png", "b.png", "notes.txt", "stdin"]);
     }
