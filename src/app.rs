@@ -37,7 +37,9 @@ use crate::{http, telemetry};
 /// Progress messages a slow watcher may fall behind before it misses some; nobody counts on them.
 const PROGRESS_BUFFER: usize = 1024;
 /// The value of `bus.url` that stands for the in-process bus.
-const EMBEDDED: &str = "embedded";
+pub(crate) const EMBEDDED: &str = "embedded";
+/// The ledger in the data directory, where it is SQLite.
+pub(crate) const SQLITE_FILE: &str = "inkpool.sqlite";
 /// What handlers get to end after the actors have stopped.
 const HTTP_GRACE: Duration = Duration::from_secs(10);
 
@@ -148,7 +150,7 @@ impl App {
 }
 
 /// `open` mode has no login: only this machine may reach it.
-fn check_access(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn check_access(config: &Config) -> anyhow::Result<()> {
     if config.auth.mode == AuthMode::Accounts {
         return Ok(());
     }
@@ -221,7 +223,12 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
     })
 }
 
-async fn slot_runtime(config: &Config, node: &str, program: PathBuf) -> anyhow::Result<Arc<dyn SlotRuntime>> {
+/// Starts workers as the settings say; `node` keeps its slots apart from those of others.
+pub(crate) async fn slot_runtime(
+    config: &Config,
+    node: &str,
+    program: PathBuf,
+) -> anyhow::Result<Arc<dyn SlotRuntime>> {
     let located = locate::find(&config.models.directory, &config.models.onnxruntime)?;
     let slots = config.slots_directory().join(node);
     let docker = &config.slots.docker;
@@ -273,17 +280,19 @@ async fn check_runtime(deps: &Deps) -> anyhow::Result<()> {
     deps.runtime.check(order).await.context("no worker can be started")
 }
 
-async fn open_database(config: &Config) -> anyhow::Result<Arc<SqlLedger>> {
+/// The ledger of this configuration, for the command line as well.
+pub(crate) async fn open_database(config: &Config) -> anyhow::Result<Arc<SqlLedger>> {
     let store = &config.store;
     Ok(match store.url.split_once("://") {
-        None if store.url.is_empty() => Arc::new(sqlite::open(&config.data.join("inkpool.sqlite"), store).await?),
+        None if store.url.is_empty() => Arc::new(sqlite::open(&config.data.join(SQLITE_FILE), store).await?),
         Some(("postgres" | "postgresql", _)) => Arc::new(postgres::open(&store.url, store).await?),
         // The rest may hold a password.
         _ => bail!("store.url is neither empty nor does it begin with postgres://"),
     })
 }
 
-async fn bus(config: &Config) -> anyhow::Result<Arc<dyn JobBus>> {
+/// The bus of this configuration.
+pub(crate) async fn bus(config: &Config) -> anyhow::Result<Arc<dyn JobBus>> {
     let bus = &config.bus;
     let settings = BusSettings {
         ack_wait: Duration::from_secs(bus.ack_wait_s),

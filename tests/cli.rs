@@ -14,11 +14,11 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn help_shows_every_command_with_examples_and_hides_the_worker() {
     let help = text(&inkpool(&["--help"]).stdout);
-    for word in ["serve", "clean", "completions", "Examples:"] {
+    for word in ["serve", "clean", "upload", "jobs", "doctor", "completions", "Examples:"] {
         assert!(help.contains(word), "{word}: {help}");
     }
     assert!(!help.contains("worker"), "{help}");
-    for command in ["serve", "clean"] {
+    for command in ["serve", "clean", "upload", "jobs", "doctor", "admin"] {
         let output = inkpool(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Examples:"), "{command}");
     }

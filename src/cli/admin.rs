@@ -1,5 +1,8 @@
 //! `inkpool admin`: works on the data directory, whether the server runs or not.
 
+mod cluster;
+mod verify;
+
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +15,10 @@ use time::format_description::well_known::Rfc3339;
 use super::{Exit, complain};
 use crate::app;
 use crate::auth::{Auth, NewToken};
+use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::store::accounts::{AccountRow, Role, Scopes};
-use crate::store::rfc3339;
+use crate::store::{Ledger, rfc3339};
 
 /// Accounts listed at once.
 const PAGE: u32 = 500;
@@ -28,6 +32,9 @@ Examples:
   inkpool admin user create ada                 asks for the password
   echo 'seven crooked lamps' | inkpool admin user passwd ada
   inkpool admin token create --user ada --name scanner --scopes read,write
+  inkpool admin node drain                      this node ends what it has and takes nothing more
+  inkpool admin slots set 4
+  inkpool admin store verify                    every row has its object, whole
   inkpool admin config show
 
 Works beside a running server. The data directory is the one of the settings, or --data.")]
@@ -53,6 +60,15 @@ enum AdminCommand {
     /// Tokens of programs.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Nodes that run.
+    #[command(subcommand)]
+    Node(cluster::NodeCommand),
+    /// Slots of nodes that run.
+    #[command(subcommand)]
+    Slots(cluster::SlotsCommand),
+    /// Objects.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -97,6 +113,16 @@ enum TokenCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
+enum StoreCommand {
+    /// Reads every object that a row stands for, and says which are missing or are not what the row says.
+    Verify {
+        /// Compares lengths alone, and reads nothing.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
 enum ConfigCommand {
     /// Prints the settings in force (TOML), secrets masked.
     Show,
@@ -115,6 +141,15 @@ pub fn run(args: &AdminArgs) -> Exit {
         AdminCommand::Config(ConfigCommand::Show) => show_config(&config, args.json),
         AdminCommand::User(command) => on_accounts(&config, |auth| user(auth, command, args.json)),
         AdminCommand::Token(command) => on_accounts(&config, |auth| token(auth, command, args.json)),
+        AdminCommand::Node(command) => {
+            on_ledger(&config, async |ledger| cluster::node(&config, ledger, command, args.json).await)
+        }
+        AdminCommand::Slots(command) => {
+            on_ledger(&config, async |ledger| cluster::slots(&config, ledger, command, args.json).await)
+        }
+        AdminCommand::Store(StoreCommand::Verify { quick }) => {
+            on_ledger(&config, async |ledger| verify(&config, ledger, *quick, args.json).await)
+        }
     };
     match result {
         Ok(()) => Exit::Done,
@@ -134,6 +169,29 @@ fn on_accounts<F: Future<Output = anyhow::Result<()>>>(
         accounts.close_accounts().await;
         result
     })
+}
+
+fn on_ledger(config: &Config, work: impl AsyncFnOnce(&dyn Ledger) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // A slip of the path must not make a new deployment.
+        if config.store.url.is_empty() && !config.data.join(app::SQLITE_FILE).exists() {
+            bail!("there is no ledger in {}; name the data directory with --data", config.data.display());
+        }
+        let ledger = app::open_database(config).await.context("the ledger")?;
+        let result = work(ledger.as_ref()).await;
+        ledger.close().await;
+        result
+    })
+}
+
+async fn verify(config: &Config, ledger: &dyn Ledger, quick: bool, as_json: bool) -> anyhow::Result<()> {
+    let blobs = Blobs::connect(&config.blobs, &config.aws, &config.data.join("objects")).context("the object store")?;
+    let faults = verify::Verify::new(ledger, &blobs, quick, as_json).run().await?;
+    if faults > 0 {
+        bail!("{faults} objects are not what the ledger says; see docs/operations.md, backup and restore");
+    }
+    Ok(())
 }
 
 async fn user(auth: Arc<Auth>, command: &UserCommand, as_json: bool) -> anyhow::Result<()> {

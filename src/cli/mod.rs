@@ -2,6 +2,7 @@
 
 mod admin;
 mod clean;
+mod doctor;
 mod inputs;
 mod jobs;
 mod place;
@@ -55,6 +56,7 @@ Examples:
   inkpool clean scans/ -o cleaned/          a folder
   inkpool upload scans/ --wait --out cleaned/ --server https://ink.example.org
   inkpool jobs list --state failed          what became of uploads
+  inkpool doctor                            looks at this deployment
   inkpool admin user create ada             an account, for INKPOOL_AUTH__MODE=accounts
   curl -F file=@page.png http://127.0.0.1:8080/api/v1/images
   inkpool completions bash > /etc/bash_completion.d/inkpool";
@@ -63,7 +65,7 @@ Examples:
 enum Command {
     /// Runs the server, its slots and the web page.
     Serve(serve::ServeArgs),
-    /// Looks after a server's data directory: accounts, tokens, settings.
+    /// Looks after a server: accounts, tokens, nodes, objects, settings.
     Admin(admin::AdminArgs),
     /// Cleans or converts images without a server.
     Clean(clean::CleanArgs),
@@ -71,6 +73,8 @@ enum Command {
     Upload(upload::UploadArgs),
     /// Looks at the jobs of a server, cancels them and tries them again.
     Jobs(jobs::JobsArgs),
+    /// Looks at a deployment and says what is wrong with it.
+    Doctor(doctor::DoctorArgs),
     /// The program inside a slot; not for people.
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Admin(args) => admin::run(&args).into(),
         Command::Clean(args) => clean::run(&args).into(),
+        Command::Doctor(args) => doctor::run(&args).into(),
         Command::Upload(args) => upload::run(&args).into(),
         Command::Jobs(args) => jobs::run(&args).into(),
         // No thread may be started before it: some layers of its sandbox hold for the calling thread alone.

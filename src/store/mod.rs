@@ -1,7 +1,9 @@
 //! The ledger: what SQL says is true. A port; the adapters are in the files beside this one.
 
 pub mod accounts;
+mod inventory;
 pub mod lock;
+pub mod look;
 mod model;
 pub mod postgres;
 pub mod producers;
@@ -10,6 +12,7 @@ pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
 
+pub use inventory::{Listed, Stored};
 pub use model::*;
 pub use sql::SqlLedger;
 
@@ -175,6 +178,10 @@ pub trait Ledger: producers::Producers {
     async fn image_known(&self, id: ImageId) -> LedgerResult<bool>;
     /// Whether outputs of this start are visible or may become so.
     async fn start_known(&self, job: JobId, start: u32) -> LedgerResult<bool>;
+    /// Uploads of all owners after this one, by key, at most `limit`: what the object store should hold.
+    async fn originals(&self, after: Option<ImageId>, limit: u32) -> LedgerResult<Vec<Listed>>;
+    /// Visible outputs of all owners after this one (job and ordinal), by key, at most `limit`.
+    async fn outputs(&self, after: Option<(JobId, i64)>, limit: u32) -> LedgerResult<Vec<Listed>>;
     /// Drops events and idempotency rows older than `keep`; returns how many rows went.
     async fn prune(&self, now_ms: i64, keep: Duration) -> LedgerResult<u64>;
     /// Median duration of recent succeeded jobs, milliseconds, for `Retry-After`; `None` before the first.

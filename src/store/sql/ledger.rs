@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::query::{Readers, query};
 use super::rows::now_ms;
 use super::writer::Writer;
-use super::{accept, events, housekeeping, nodes, owners, relay, running, uploads};
+use super::{accept, events, housekeeping, inventory, nodes, owners, relay, running, uploads};
 use crate::job::{Event, ImageId, JobId, Lane, OwnerId, State, UploadId};
 use crate::store::*;
 
@@ -281,6 +281,14 @@ impl Ledger for SqlLedger {
 
     async fn start_known(&self, job: JobId, start: u32) -> LedgerResult<bool> {
         housekeeping::start_known(&self.readers, job, start).await
+    }
+
+    async fn originals(&self, after: Option<ImageId>, limit: u32) -> LedgerResult<Vec<Listed>> {
+        inventory::originals(&self.readers, after, limit).await
+    }
+
+    async fn outputs(&self, after: Option<(JobId, i64)>, limit: u32) -> LedgerResult<Vec<Listed>> {
+        inventory::outputs(&self.readers, after, limit).await
     }
 
     async fn prune(&self, now_ms: i64, keep: Duration) -> LedgerResult<u64> {

@@ -6,6 +6,7 @@ mod accounts;
 mod dead_letters;
 pub(in crate::store) mod events;
 pub(in crate::store) mod housekeeping;
+mod inventory;
 mod ledger;
 pub(in crate::store) mod migrate;
 pub(in crate::store) mod moves;

@@ -40,6 +40,27 @@ pub(crate) async fn garbage_goes_when_removed(ledger: &Arc<dyn Ledger>) {
     ledger.garbage_removed(&[]).await.unwrap();
 }
 
+pub(crate) async fn objects_are_listed_by_key(ledger: &Arc<dyn Ledger>) {
+    assert_eq!(ledger.originals(None, 10).await.unwrap(), []);
+    let mut done = Vec::new();
+    for _ in 0..3 {
+        done.push(in_state(ledger, OwnerId::fresh(), State::Succeeded).await);
+    }
+    submit(ledger, OwnerId::fresh()).await;
+    let first = ledger.originals(None, 3).await.unwrap();
+    let images: Vec<_> = done.iter().map(|job| Stored::Original(job.image_id)).collect();
+    assert_eq!(first.iter().map(|listed| listed.stored.clone()).collect::<Vec<_>>(), images);
+    assert_eq!((first[0].size_bytes, first[0].sha256.as_str()), (5_000_000_000, "ab".repeat(32).as_str()));
+    assert_eq!(ledger.originals(Some(done[2].image_id), 3).await.unwrap().len(), 1);
+    let output = |job: &JobRow, ordinal: i64, name: &str| {
+        let stored = Stored::Output { job: job.id, start: job.starts, ordinal, name: name.to_owned() };
+        Listed { stored, size_bytes: 12, sha256: "cd".repeat(32) }
+    };
+    let all: Vec<_> = done.iter().flat_map(|job| [output(job, 0, "clean.png"), output(job, 1, "clean.webp")]).collect();
+    assert_eq!(ledger.outputs(None, 10).await.unwrap(), all);
+    assert_eq!(ledger.outputs(Some((done[0].id, 0)), 2).await.unwrap(), all[1..3]);
+}
+
 pub(crate) async fn known_starts(ledger: &Arc<dyn Ledger>) {
     let owner = OwnerId::fresh();
     let job = submit(ledger, owner).await;

@@ -48,8 +48,8 @@ macro_rules! ledger_suite {
                 retry_gives_a_fresh_budget, deletion_takes_everything;
             events: replay_equals_watch, only_own_and_of_one_job;
             uploads: announced_uploads_are_the_owners, announced_uploads_are_bounded_and_expire;
-            housekeeping: counts_unfinished, garbage_goes_when_removed, known_starts, prune_keeps_what_is_young,
-                typical_duration_is_a_median, throughput_counts_what_succeeded, closed_takes_nothing;
+            housekeeping: counts_unfinished, garbage_goes_when_removed, objects_are_listed_by_key, known_starts,
+                prune_keeps_what_is_young, typical_duration_is_a_median, throughput_counts_what_succeeded, closed_takes_nothing;
         }
         mod nodes {
             $crate::store::suite::ledger_suite! { @nodes $open;
