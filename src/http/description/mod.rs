@@ -213,7 +213,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::http::{Image, Item, Items, Job};
+    use crate::http::shapes::{Image, Item, Items, Job};
 
     fn whole() -> Value {
         serde_json::from_str(&crate::http::openapi().unwrap()).unwrap()
