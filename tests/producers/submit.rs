@@ -167,10 +167,10 @@ async fn what_is_wrong_is_rejected_and_harms_nobody() {
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
 }
 
-/// Between commit and answer, and between answer and acknowledgement.
+/// Right after the commit, while the object is still there; between commit and answer; between answer and acknowledgement.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_before_it_acknowledges_takes_an_image_once() {
-    for point in ["submission-committed", "submission-answered"] {
+    for point in ["upload-committed", "submission-committed", "submission-answered"] {
         let nats = Nats::start();
         let directory = data_directory();
         let options = || options(&nats).set("INKPOOL_BUS__ACK_WAIT_S", 3).set("INKPOOL_BUS__IN_PROGRESS_EVERY_S", 1);
@@ -182,7 +182,9 @@ async fn a_server_killed_before_it_acknowledges_takes_an_image_once() {
         let server = Server::start(directory.path(), &options());
         until_none_waits(&nats).await;
         let all = until_told(&nats, "the end", |told| told.iter().any(|told| told.kind == "succeeded")).await;
-        assert!(!of_object(&all, &message).is_empty());
+        let told = of_object(&all, &message);
+        assert!(told.iter().any(|told| told.kind == "accepted"), "{point}: {told:?}");
+        assert!(told.iter().all(|told| told.kind != "rejected"), "{point}: {told:?}");
         assert_eq!(server.get("/api/v1/images").await["items"].as_array().unwrap().len(), 1, "{point}");
         assert_eq!(server.get("/api/v1/jobs").await["items"].as_array().unwrap().len(), 1, "{point}");
     }
