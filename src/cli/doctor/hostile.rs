@@ -122,9 +122,10 @@ async fn try_feed(config: &Config, report: &mut Report) -> anyhow::Result<()> {
     }
     let began = Instant::now();
     let (verdict, _) = bench.run(worker.as_mut(), &inputs::good(), &spec).await?;
-    let finding = match verdict {
-        Verdict::Done(done) => Finding::pass(format!("{} files from the same worker", done.files.len())),
-        other => Finding::fail(format!("{other:?}"), "The worker was harmed by what came before."),
+    let finding = if let Verdict::Done(done) = &verdict {
+        Finding::pass(format!("{} files from the same worker", done.files.len()))
+    } else {
+        Finding::fail(format!("{verdict:?}"), "The worker was harmed by what came before.")
     };
     report.tell("a good page after all that", finding, began);
     worker.kill().await;
