@@ -4,8 +4,9 @@ import math
 import struct
 import zlib
 
-# Left, top, width, height.
-BLOTS = [(433, 32, 68, 96), (253, 230, 76, 67), (194, 107, 90, 101)]
+# Columns and rows of the middles of dots, and their radius.
+DOTS = [(x, y) for y in range(30, 400, 40) for x in range(30, 520, 40)]
+DOT_PX = 4
 
 
 def gray(width: int, height: int, seed: int) -> list[bytearray]:
@@ -29,12 +30,14 @@ def png(width: int, height: int, seed: int = 0) -> bytes:
     return encoded(gray(width, height, seed))
 
 
-def blotted() -> bytes:
-    """A page with black blots, at whose edges the gate finds ink that was not there: places to look at."""
-    rows = gray(540, 420, 0)
-    for left, top, width, height in BLOTS:
-        for row in rows[top : top + height]:
-            row[left : left + width] = bytes([10]) * width
+def dotted() -> bytes:
+    """Gray paper with dots, which the network takes for specks in part and the gate for strokes: places to look at."""
+    grain = lambda x, y: ((x * 73856093 ^ y * 19349663) >> 7) % 41  # noqa: E731
+    rows = [bytearray(150 + grain(x, y) for x in range(540)) for y in range(420)]
+    for middle_x, middle_y in DOTS:
+        for y in range(middle_y - DOT_PX, middle_y + DOT_PX + 1):
+            half = math.isqrt(DOT_PX**2 - (y - middle_y) ** 2)
+            rows[y][middle_x - half : middle_x + half + 1] = bytes([40]) * (2 * half + 1)
     return encoded(rows)
 
 

@@ -29,11 +29,11 @@ def test_no_view_has_a_serious_finding(start, open_page, shot, scheme, width):
     server = start()
     page = open_page(server, width=width, color_scheme=scheme)
     shown = server.send(page.request, "scan.png", pages.png(540, 420))
-    blotted = server.send(page.request, "blots.png", pages.blotted())
+    dotted = server.send(page.request, "dots.png", pages.dotted())
     cut = server.send(page.request, "cut.png", pages.truncated_png())
     chapter = server.send(page.request, "chapter.tif", pages.tiff(300, 240, 3))
     views = {"desk": "/", "library": "/library"}
-    views |= {image["filename"].partition(".")[0]: f"/images/{image['id']}" for image in (shown, blotted, cut, chapter)}
+    views |= {image["filename"].partition(".")[0]: f"/images/{image['id']}" for image in (shown, dotted, cut, chapter)}
     for name, path in views.items():
         page.goto(server.url + path)
         page.wait_for_selector("#link[data-state=live]")

@@ -126,7 +126,7 @@ def test_what_differs_is_ink_and_what_is_the_same_is_white(start, open_page, sho
 
 
 def test_the_gates_places_are_framed(start, open_page, shot):
-    server, page, image = opened(start, open_page, pages.blotted(), "blots.png")
+    server, page, image = opened(start, open_page, pages.dotted(), "dots.png")
     job = page.request.get(f"{server.url}/api/v1/jobs/{image['job_ids'][-1]}").json()
     regions = job["gate"]["regions"]
     assert job["gate"]["verdict"] == "review" and len(regions) >= 2, job["gate"]
@@ -261,6 +261,6 @@ def test_ways_between_the_views(start, open_page, page_file):
 
 
 def test_a_narrow_image(start, open_page, shot):
-    _, page, _ = opened(start, open_page, pages.blotted(), "blots.png", width=390, height=844, device_scale_factor=2, has_touch=True)
+    _, page, _ = opened(start, open_page, pages.dotted(), "dots.png", width=390, height=844, device_scale_factor=2, has_touch=True)
     until(lambda: page.evaluate(PAINTED))
     shot(page, "image-390", full_page=True)

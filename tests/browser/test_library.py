@@ -51,12 +51,12 @@ def test_images_are_found_by_name_and_state(start, open_page, shot):
 def test_what_is_to_be_looked_at_is_found(start, open_page):
     server = start()
     page = open_page(server)
-    server.send(page.request, "blots.png", pages.blotted())
+    server.send(page.request, "dots.png", pages.dotted())
     server.send(page.request, "fine.png", pages.png(200, 150))
     library(page)
-    expect(tile(page, "blots.png").locator(".tile-facts")).to_have_text("Please look")
+    expect(tile(page, "dots.png").locator(".tile-facts")).to_have_text("Please look")
     page.get_by_label("State").select_option("review")
-    expect(page.locator(".tile-name")).to_have_text(["blots.png"])
+    expect(page.locator(".tile-name")).to_have_text(["dots.png"])
 
 
 def test_chosen_images_come_as_a_zip(start, open_page):
