@@ -298,7 +298,10 @@ function actionsOf(job) {
   const ask = (what) => async () => {
     try {
       shown.notices.delete(job.id);
-      onJob(await call("POST", `/jobs/${job.id}/${what}`));
+      const before = shown.jobs.get(job.id);
+      const answer = await call("POST", `/jobs/${job.id}/${what}`);
+      // An event that came meanwhile is newer than the answer.
+      if (shown.jobs.get(job.id) === before) onJob(answer);
     } catch (refused) {
       shown.notices.set(job.id, refused.problem ?? { detail: String(refused) });
       drawHistory();
