@@ -1,7 +1,7 @@
 # Server and worker in one image. Needs BuildKit.
 #
 #   docker build -t inkpool .                             compiles here
-#   docker build -t inkpool --build-arg BINARY=given .    takes PROGRAM, ONNX Runtime (scripts/setup) and models from outside
+#   docker build -t inkpool --build-arg BINARY=given .    takes PROGRAM, the libraries (scripts/setup) and models from outside
 ARG BINARY=build
 
 FROM rust:1.95-slim-bookworm AS build
@@ -18,13 +18,15 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin inkpool \
     && install -D target/release/inkpool /inkpool/bin/inkpool \
-    && cp -a models vendor/onnxruntime/lib /inkpool/
+    && cp -a models vendor/onnxruntime/lib /inkpool/ \
+    && cp -a vendor/pdfium/lib/. /inkpool/lib/
 
 FROM scratch AS given
 ARG PROGRAM=target/release/inkpool
 COPY ${PROGRAM} /inkpool/bin/inkpool
 COPY models /inkpool/models
 COPY vendor/onnxruntime/lib /inkpool/lib
+COPY vendor/pdfium/lib /inkpool/lib
 
 FROM ${BINARY} AS binary
 

@@ -24,7 +24,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, preset, count, file] = arguments.as_slice() else { panic!("usage: in_process PRESET COUNT FILE") };
     let count: u32 = count.parse().expect("COUNT is a number");
-    let located = locate::find("", "").unwrap();
+    let located = locate::find("", "", "").unwrap();
     let mut engine = Engine::load(&located.model, &located.model_sha256, &located.onnxruntime).unwrap();
     let spec = Presets::builtin().unwrap().resolve(preset, &Default::default()).unwrap();
     let directory = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::{Deps, control::NodeControl, janitor, links::Links, node::Node, shared::Shared};
+use crate::actors::{Deps, control::NodeControl, elsewhere, janitor, links::Links, node::Node, shared::Shared};
 use crate::auth::{Auth, AuthError};
 use crate::blobs::Blobs;
 use crate::bus::embedded::EmbeddedBus;
@@ -32,7 +32,8 @@ use crate::producers::{self, Producers};
 use crate::store::accounts::{Accounts, Role};
 use crate::store::lock::{DataDir, DataLock};
 use crate::store::{Ledger, SqlLedger, postgres, sqlite};
-use crate::{http, telemetry};
+use crate::webhooks::{Guard, Outlet};
+use crate::{http, telemetry, traces};
 
 /// Progress messages a slow watcher may fall behind before it misses some; nobody counts on them.
 const PROGRESS_BUFFER: usize = 1024;
@@ -42,6 +43,8 @@ pub(crate) const EMBEDDED: &str = "embedded";
 pub(crate) const SQLITE_FILE: &str = "inkpool.sqlite";
 /// What handlers get to end after the actors have stopped.
 const HTTP_GRACE: Duration = Duration::from_secs(10);
+/// What the collector of traces gets for the last of them.
+const TRACES_GRACE: Duration = Duration::from_secs(3);
 
 /// A running server.
 pub struct App {
@@ -78,6 +81,7 @@ impl App {
         std::fs::create_dir_all(data).with_context(|| format!("data directory {}", data.display()))?;
         let lock = DataDir::lock(data)?;
         let deps = Arc::new(dependencies(&config, program).await?);
+        traces::start(&config.traces, &deps.node).map_err(anyhow::Error::msg)?;
         clean_up(&deps).await?;
         check_runtime(&deps).await?;
         let auth = auth(&deps).await?;
@@ -101,6 +105,7 @@ impl App {
             auth,
             config: config.clone(),
             signer: Arc::new(http::UrlSigner::new(&secret(data)?)),
+            guard: Guard::system(&config.webhooks),
             metrics,
         };
         let state = http::AppState::new(ports, shutdown.clone());
@@ -144,6 +149,9 @@ impl App {
         self.producers.stop().await;
         self.deps.bus.close().await;
         self.deps.ledger.close().await;
+        if tokio::time::timeout(TRACES_GRACE, traces::flush()).await.is_err() {
+            tracing::warn!("the last traces were not taken in time");
+        }
         tracing::info!("stopped");
         ended
     }
@@ -202,11 +210,13 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
     let bus = bus(config).await?;
     let node = node_name(data)?;
     let runtime = slot_runtime(config, &node, program).await?;
+    let memory = MemoryBudget::of(config.slots.memory_total_bytes_max);
     let shared = Arc::new(Shared::new(&node, runtime.name(), config.slots_count()));
+    shared.update(|view| view.memory_bytes_max = elsewhere::plan_bytes_max(config, &memory));
     let (progress, _) = broadcast::channel(PROGRESS_BUFFER);
     let links = Arc::new(Links::default());
     let process = uuid::Uuid::new_v4();
-    let memory = MemoryBudget::of(config.slots.memory_total_bytes_max);
+    let outlet = Outlet::new(&config.webhooks, Guard::system(&config.webhooks)).context("the client of webhooks")?;
     Ok(Deps {
         config: config.clone(),
         node,
@@ -219,6 +229,7 @@ async fn dependencies(config: &Arc<Config>, program: PathBuf) -> anyhow::Result<
         runtime,
         links,
         shared,
+        outlet: Arc::new(outlet),
         progress,
     })
 }
@@ -229,7 +240,7 @@ pub(crate) async fn slot_runtime(
     node: &str,
     program: PathBuf,
 ) -> anyhow::Result<Arc<dyn SlotRuntime>> {
-    let located = locate::find(&config.models.directory, &config.models.onnxruntime)?;
+    let located = locate::find(&config.models.directory, &config.models.onnxruntime, &config.models.pdfium)?;
     let slots = config.slots_directory().join(node);
     let docker = &config.slots.docker;
     let runtime: Arc<dyn SlotRuntime> = match config.slots.runtime {
@@ -240,6 +251,7 @@ pub(crate) async fn slot_runtime(
             model: located.model,
             model_sha256: located.model_sha256,
             onnxruntime: located.onnxruntime,
+            pdfium: located.pdfium,
         })?),
         Runtime::Docker => Arc::new(
             DockerRuntime::connect(DockerSettings {
@@ -342,6 +354,11 @@ async fn clean_up(deps: &Deps) -> anyhow::Result<()> {
     // finds out.
     let alone = !deps.bus.is_shared();
     let unreleased = if alone { deps.ledger.unrelease_all(&deps.node).await.context("the ledger")? } else { 0 };
+    // What an upload in pieces was adding to when this node died goes on at once; where other nodes have the same ledger, after
+    // `tus.hold_s`.
+    if deps.config.store.url.is_empty() {
+        deps.ledger.release_resumables().await.context("the ledger")?;
+    }
     let slots = deps.slots_directory();
     if slots.exists() {
         std::fs::remove_dir_all(&slots).with_context(|| format!("slot directories {}", slots.display()))?;

@@ -28,6 +28,7 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem};
+use uuid::Uuid;
 
 use self::breaker::Breaker;
 use self::s3::S3;
@@ -46,6 +47,13 @@ pub enum Key {
     Original(ImageId),
     /// The bytes of an announced upload, until it has expired: `up/<upload>`.
     Upload(UploadId),
+    /// Some bytes of an upload that comes in pieces, until it is whole: `piece/<upload>/<piece>`.
+    Piece {
+        /// The upload.
+        upload: UploadId,
+        /// Fresh for each try.
+        piece: Uuid,
+    },
     /// What a program outside has put: `incoming/<owner>/<name>`. Made by [`Key::incoming`].
     Incoming {
         /// Whose.
@@ -69,6 +77,8 @@ pub enum Key {
 pub enum Prefix {
     /// Everything of an image that is no output.
     Image(ImageId),
+    /// Pieces of an upload.
+    Pieces(UploadId),
     /// Outputs of all starts of a job.
     Job(JobId),
     /// Outputs of one start.
@@ -289,7 +299,7 @@ impl Blobs {
 }
 
 /// The directories at the top.
-const AREAS: [&str; 3] = ["img", "out", "up"];
+const AREAS: [&str; 4] = ["img", "out", "piece", "up"];
 
 impl Key {
     /// The path in the store.
@@ -298,6 +308,7 @@ impl Key {
         match self {
             Self::Original(image) => Path::from(format!("img/{image}/original")),
             Self::Upload(upload) => Path::from(format!("up/{upload}")),
+            Self::Piece { upload, piece } => Path::from(format!("piece/{upload}/{piece}")),
             Self::Incoming { owner, name } => Path::from(format!("incoming/{owner}/{name}")),
             Self::Output { job, start, name } => Path::from(format!("out/{job}/{start}/{name}")),
         }
@@ -310,6 +321,7 @@ impl Key {
         let key = match parts.as_slice() {
             ["img", image, "original"] => Self::Original(image.parse().ok()?),
             ["up", upload] => Self::Upload(upload.parse().ok()?),
+            ["piece", upload, piece] => Self::Piece { upload: upload.parse().ok()?, piece: piece.parse().ok()? },
             [incoming::INCOMING, owner, ..] => return Self::incoming(owner.parse().ok()?, path.as_ref()),
             ["out", job, start, name @ ..] if !name.is_empty() => {
                 Self::Output { job: job.parse().ok()?, start: start.parse().ok()?, name: name.join("/") }
@@ -325,6 +337,7 @@ impl Prefix {
     fn path(self) -> Path {
         match self {
             Self::Image(image) => Path::from(format!("img/{image}")),
+            Self::Pieces(upload) => Path::from(format!("piece/{upload}")),
             Self::Job(job) => Path::from(format!("out/{job}")),
             Self::Outputs { job, start } => Path::from(format!("out/{job}/{start}")),
         }

@@ -52,6 +52,9 @@ pub struct NodeView {
     pub version: String,
     /// Slots wanted.
     pub slots_count: u32,
+    /// What the plan of one job may ask for here, bytes; 0 from a version of the program that did not say.
+    #[serde(default)]
+    pub memory_bytes_max: u64,
     /// Whether it takes no new jobs.
     pub draining: bool,
     /// Why it takes no jobs, one sentence for each reason; empty when it does.
@@ -102,6 +105,8 @@ pub enum ControlError {
 pub trait Control: Send + Sync + 'static {
     /// A job was queued, or became due: the relay should look now.
     fn work_arrived(&self);
+    /// Something is to be brought to a webhook now.
+    fn webhooks_asked(&self);
     /// The job was cancelled or deleted while running: its slot must stop it.
     fn stop_job(&self, job: JobId);
     /// All nodes.

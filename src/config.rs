@@ -3,11 +3,18 @@
 mod access;
 mod archive;
 mod bus;
+mod nodes;
 mod producers;
+mod traces;
+mod tus;
+mod webhooks;
 
 pub use access::{AuthMode, Hidden, Registration};
 pub use archive::Archive;
 pub use producers::Producers;
+pub use traces::Traces;
+pub use tus::Tus;
+pub use webhooks::Webhooks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,6 +54,7 @@ pub struct Config {
     pub http: Http,
     pub auth: Auth,
     pub admin: Admin,
+    pub quotas: access::quotas::Quotas,
     pub limits: Limits,
     pub jobs: Jobs,
     pub bus: Bus,
@@ -59,8 +67,11 @@ pub struct Config {
     pub store: Store,
     pub blobs: Blobs,
     pub uploads: Uploads,
+    pub tus: Tus,
     pub archive: Archive,
+    pub webhooks: Webhooks,
     pub models: Models,
+    pub traces: Traces,
     pub log: Log,
     #[serde(skip)]
     pub aws: Aws,
@@ -128,6 +139,7 @@ section!(
         tries_per_address: u32,
         try_per_address_s: u64,
         throttle_buckets: u64,
+        look_again_s: u64,
         forwarded_hops: usize,
         insecure_http: bool,
         metrics_public: bool,
@@ -250,6 +262,7 @@ section!(
         region: String,
         path_style: bool,
         part_bytes: usize,
+        puts_max: usize,
         connect_timeout_s: u64,
         request_timeout_s: u64,
         retry_s: u64,
@@ -266,7 +279,7 @@ section!(
 );
 section!(
     /// `[models]`
-    Models { directory: String, onnxruntime: String }
+    Models { directory: String, onnxruntime: String, pdfium: String }
 );
 section!(
     /// `[log]`
@@ -275,25 +288,6 @@ section!(
 
 /// Key, value, whether it is as it should be, and what that is.
 type Rule = (&'static str, u64, bool, &'static str);
-
-impl Nodes {
-    fn rules(&self) -> [Rule; 2] {
-        [
-            (
-                "nodes.renew_every_s",
-                self.renew_every_s,
-                self.renew_every_s >= 1 && self.renew_every_s * 2 <= self.fence_s,
-                "at least 1 and at most half of nodes.fence_s",
-            ),
-            (
-                "nodes.fence_s",
-                self.fence_s,
-                self.fence_s < self.lease_s,
-                "less than nodes.lease_s: a node stops its jobs before others start them",
-            ),
-        ]
-    }
-}
 
 /// How slots run their workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -360,7 +354,7 @@ impl Config {
     /// # Errors
     /// The first key that breaks a rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules: [Rule; 14] = [
+        let rules: [Rule; 15] = [
             ("http.body_bytes_max", self.http.body_bytes_max, self.http.body_bytes_max > 0, "at least 1"),
             (
                 "http.header_bytes_max",
@@ -396,6 +390,7 @@ impl Config {
                 self.blobs.part_bytes >= 5 << 20,
                 "at least 5 MiB, the least that S3 takes",
             ),
+            ("blobs.puts_max", self.blobs.puts_max as u64, self.blobs.puts_max >= 1, "at least 1"),
             (
                 "blobs.orphan_after_s",
                 self.blobs.orphan_after_s,
@@ -419,7 +414,10 @@ impl Config {
             .chain(self.docker_rules())
             .chain(self.access_rules())
             .chain(self.archive_rules())
-            .chain(self.producer_rules());
+            .chain(self.trace_rules())
+            .chain(self.producer_rules())
+            .chain(self.tus_rules())
+            .chain(self.webhook_rules());
         match rules.into_iter().chain(sections).find(|rule| !rule.2) {
             Some((key, value, _, why)) => Err(ConfigError::Invalid { key, value: value.to_string(), why }),
             None => Ok(()),

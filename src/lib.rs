@@ -17,4 +17,6 @@ pub mod producers;
 pub mod scheduling;
 pub mod store;
 pub mod telemetry;
+pub mod traces;
+pub mod webhooks;
 pub mod worker;

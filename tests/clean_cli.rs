@@ -124,6 +124,28 @@ fn the_ending_chooses_the_file() {
 }
 
 #[test]
+fn all_pages_come_as_one_pdf() {
+    let desk = Desk::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pipeline/pages.tiff");
+    std::fs::copy(fixture, desk.path("chapter.tif")).unwrap();
+    desk.page("page.png");
+    for input in ["chapter.tif", "page.png"] {
+        let output = desk.clean(&[input, "-o", "out.pdf", "--overwrite"]);
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        assert!(std::fs::read(desk.path("out.pdf")).unwrap().starts_with(b"%PDF-1.4\n"));
+    }
+    assert_eq!(desk.clean(&["page.png", "-o", "out.pdf"]).status.code(), Some(1), "it exists");
+    assert_eq!(desk.list("."), ["chapter.tif", "out.pdf", "page.png"]);
+    // The PDF is an input as well, and in a folder everything comes out but what a page of a server needs.
+    let output = desk.clean(&["out.pdf", "chapter.tif", "-o", "made/"]);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let made = desk.list("made");
+    assert!(made.contains(&"made/chapter/clean.pdf".to_owned()), "{made:?}");
+    assert!(made.contains(&"made/out/clean.png".to_owned()), "{made:?}");
+    assert!(!made.iter().any(|name| name.ends_with("before.webp") || name == "made/out/clean.pdf"), "{made:?}");
+}
+
+#[test]
 fn a_folder_gets_every_file_of_every_image() {
     let desk = Desk::new();
     for name in ["in/a/page.png", "in/page.png", "in/other.png"] {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "common/pdf.rs"]
+mod pdf;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -116,9 +118,9 @@ async fn not_an_image() {
 async fn svg_pdf_and_heic() {
     let universe = universe().await;
     let svg = b"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"><script>1</script></svg>".to_vec();
-    let pdf = b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n".to_vec();
+    let postscript = b"%!PS-Adobe-3.0\n%%Pages: 1\n".to_vec();
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\0\0\0\0\0".to_vec();
-    for (bytes, name) in [(svg, "SVG"), (pdf, "PDF"), (heic, "HEI")] {
+    for (bytes, name) in [(svg, "SVG"), (postscript, "PostScript"), (heic, "HEI")] {
         let (status, problem) = universe.server.upload(bytes, "document").await.unwrap();
         assert_eq!((status, &problem["code"]), (415, &"unsupported_format".into()), "{problem}");
         assert!(problem["detail"].as_str().unwrap().contains(name), "{problem}");
@@ -321,4 +323,41 @@ async fn a_photo_with_gps() {
         }
     }
     universe.memory_has_not_moved();
+}
+
+/// What a PDF holds is for the worker to find out: the server takes it, and the job tells.
+#[tokio::test]
+async fn hostile_pdf() {
+    let universe = universe().await;
+    universe.fails_in_decode(pdf::pages(10_000, pdf::A4)).await;
+    let broken = b"%PDF-1.7\nno more\n%%EOF\n".to_vec();
+    for (bytes, code) in [(pdf::pages(1, "0 0 14400 14400"), "too_many_pixels"), (broken, "malformed")] {
+        let id = universe.server.submit(bytes, "document").await;
+        let job = universe.server.wait_final(&id).await;
+        assert_eq!((&job["state"], &job["error"]["code"]), (&"failed".into(), &code.into()), "{job}");
+        assert_eq!(job["attempt"], 1, "not retried: {job}");
+    }
+    let id = universe.server.submit(pdf::text(pdf::A4), "photo").await;
+    let job = universe.server.wait_final(&id).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    let image = universe.server.get(&format!("/api/v1/images/{}", job["image_id"].as_str().unwrap())).await;
+    assert_eq!((&image["content_type"], &image["pages_count"]), (&"application/pdf".into(), &1.into()));
+    assert_eq!((&image["width_px"], &image["height_px"]), (&2480.into(), &3508.into()), "known since the job");
+    // It is sent to be saved, never to be shown by the server's own address.
+    let url = universe.server.url(&format!("/api/v1/images/{}/files/original", image["id"].as_str().unwrap()));
+    let answer = universe.server.client().get(url).send().await.unwrap();
+    let disposition = answer.headers()["content-disposition"].to_str().unwrap().to_owned();
+    assert!(disposition.starts_with("attachment"), "{disposition}");
+    universe.memory_has_not_moved();
+}
+
+#[tokio::test]
+async fn a_pdf_where_none_is_read() {
+    let directory = data_directory();
+    let options = Options::default().slots(1).set("INKPOOL_MODELS__PDFIUM", "off");
+    let server = Server::start(directory.path(), &options);
+    let (status, problem) = server.upload(pdf::text(pdf::A4), "document").await.unwrap();
+    assert_eq!((status, &problem["code"]), (415, &"unsupported_format".into()), "{problem}");
+    assert!(problem["remedy"].as_str().unwrap().contains("scripts/setup"), "{problem}");
+    assert_eq!(files_below(&directory.path().join("objects")).len(), 0, "nothing was stored");
 }

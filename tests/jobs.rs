@@ -194,15 +194,19 @@ async fn queue(app: &inkpool::app::App, owner: OwnerId, count: u32) -> Vec<JobId
             width_px: Some(48),
             height_px: Some(48),
             pages_count: Some(1),
+            pixels: None,
         };
         let new_job =
             NewJob { id: job, owner, image_id: image, preset: "photo".into(), spec: spec.clone(), lane: None };
         ids.push(job);
         items.push((new_image, new_job));
     }
-    let limits = QueueLimits { queue_jobs_max: 10_000, bulk_from_jobs: 50, attempts_max: 5, crashes_max: 3 };
+    let limits =
+        QueueLimits { queue_jobs_max: 10_000, bulk_from_jobs: 50, attempts_max: 5, crashes_max: 3, quota: None };
     for chunk in items.chunks(100) {
-        let submission = Submission { owner, items: chunk.to_vec(), idempotency: None, submitted: None, limits };
+        let items = chunk.to_vec();
+        let submission =
+            Submission { owner, items, idempotency: None, submitted: None, upload: None, dedup: false, limits };
         assert!(matches!(deps.ledger.accept(submission).await.unwrap(), Accepted::Created(_)));
     }
     ids
@@ -270,7 +274,12 @@ async fn the_janitor_puts_back_a_running_job_that_has_no_slot() {
     let deps = app.deps().clone();
     let owner = OwnerId::fresh();
     let job = queue(&app, owner, 1).await[0];
-    let holder = Holder { node: deps.node.clone(), incarnation: deps.shared.view().incarnation, slot: 0 };
+    let holder = Holder {
+        node: deps.node.clone(),
+        incarnation: deps.shared.view().incarnation,
+        slot: 0,
+        memory_bytes_max: None,
+    };
     assert!(matches!(deps.ledger.claim(job, 0, holder).await.unwrap(), Claim::Won { .. }));
     let ended = async {
         loop {

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom. `main` and `cli` may use what they like; `app` names every concrete type.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("job", &[]),
     ("scheduling", &["job"]),
     ("pipeline", &["job"]),
     ("config", &[]),
+    ("traces", &["job", "config"]),
     ("fault", &["config"]),
     ("store", &["job", "scheduling", "pipeline", "config", "fault"]),
     ("auth", &["job", "config", "store"]),
@@ -18,13 +19,44 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("blobs", &["job", "config", "fault"]),
     ("containers", &["job", "pipeline", "config", "fault", "store"]),
     ("cluster", &["job", "scheduling", "pipeline", "containers", "bus"]),
+    ("webhooks", &["job", "config", "fault"]),
     ("worker", &["job", "pipeline", "config", "fault"]),
     ("producers", &["job", "config", "fault", "store", "bus", "blobs", "cluster", "http"]),
     (
         "http",
-        &["job", "scheduling", "pipeline", "config", "fault", "store", "auth", "bus", "blobs", "containers", "cluster"],
+        &[
+            "job",
+            "scheduling",
+            "pipeline",
+            "config",
+            "fault",
+            "store",
+            "auth",
+            "bus",
+            "blobs",
+            "containers",
+            "cluster",
+            "webhooks",
+            "traces",
+        ],
     ),
-    ("actors", &["job", "scheduling", "pipeline", "config", "fault", "store", "bus", "blobs", "containers", "cluster"]),
+    (
+        "actors",
+        &[
+            "job",
+            "scheduling",
+            "pipeline",
+            "config",
+            "fault",
+            "store",
+            "bus",
+            "blobs",
+            "containers",
+            "cluster",
+            "webhooks",
+            "traces",
+        ],
+    ),
 ];
 
 /// Folders whose files may not read a clock, touch a file or know of actors.

@@ -82,7 +82,14 @@ async fn a_node_that_cannot_renew_stops_and_comes_back() {
     until("the node stops its jobs", || fenced(&server.log())).await;
     database.start_again().await;
     until("the node goes on", || server.log().contains("the lease of this node is renewed")).await;
-    let id = server.submit(pages::png(64, 48, 1), "photo").await;
+    // The lease has a connection of its own: the others may find out only now that theirs are gone, and say so.
+    let id = loop {
+        match server.upload(pages::png(64, 48, 1), "photo").await.unwrap() {
+            (202, body) => break body["items"][0]["job"]["id"].as_str().unwrap().to_owned(),
+            (503, _) => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
+            other => panic!("{other:?}"),
+        }
+    };
     assert_eq!(server.wait_final(&id).await["state"], "succeeded");
 }
 

@@ -7,6 +7,7 @@ mod pipeline;
 
 use image::RgbImage;
 use inkpool::pipeline::engine::Engine;
+use sha2::{Digest, Sha256};
 
 use self::pipeline::{Outcome, fixture, fixture_path, plain_engine, process, read, rmse};
 
@@ -176,8 +177,26 @@ fn every_page_of_a_tiff_has_its_files() {
     };
     assert_eq!((size("full.webp"), size("p0002/full.webp"), size("p0003/full.webp")), ((96, 64), (96, 64), (48, 64)));
     assert_eq!((size("p0003/crop.webp"), size("p0003/thumb.webp")), ((48, 48), (48, 64)));
-    assert_eq!(outcome.done.files.len(), 10);
+    // Three files of each page, its picture from before, and the account of it all.
+    assert_eq!(outcome.done.files.len(), 13);
     assert!(rmse(&outcome.rgb("p0002/full.webp"), &gray(&scene())) < 9.0);
+}
+
+/// What a page was written as already is written again as it is: the same part of the same page at the same size, and nothing else.
+#[test]
+fn equal_files_of_a_page_are_equal_to_the_byte() {
+    let outcome = process(&mut plain_engine(), &fixture("pages.tiff"), "photo", &[]).unwrap();
+    let digest = |name: &str| {
+        let file = outcome.done.files.iter().find(|file| file.name == name).unwrap();
+        assert_eq!(file.sha256, hex::encode(Sha256::digest(outcome.bytes(name))), "{name}");
+        file.sha256.clone()
+    };
+    for page in ["", "p0002/", "p0003/"] {
+        let [full, crop, thumb] = ["full.webp", "crop.webp", "thumb.webp"].map(|name| digest(&format!("{page}{name}")));
+        assert_eq!(full, thumb, "{page}");
+        assert_ne!(full, crop, "{page}");
+    }
+    assert_ne!(digest("full.webp"), digest("p0002/full.webp"));
 }
 
 /// Neither places nor names nor texts of the input come out, in no file.
@@ -207,7 +226,6 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 /// What the worker says of its files is true.
 #[test]
 fn files_are_as_announced() {
-    use sha2::{Digest, Sha256};
     let outcome: Outcome = process(&mut plain_engine(), &fixture("baseline.jpg"), "photo", &[]).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&outcome.bytes("manifest.json")).unwrap();
     assert_eq!(manifest["schema"], "inkpool.manifest/1");

@@ -123,18 +123,23 @@ async fn a_hundred_pages_come_back_in_a_folder_that_mirrors_theirs() {
     assert_eq!(images(&server).await.len(), 100);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_gives_the_same_as_one_node() {
-    let (desk, data, other_data) = (Desk::new(), data_directory(), data_directory());
-    let (postgres, nats, bucket) = (Postgres::start().await, Nats::start(), S3Server::start().await);
-    let options = Options::default()
+/// A node of one slot that shares ledger, bus and objects.
+fn shared(postgres: &Postgres, nats: &Nats, bucket: &S3Server) -> Options {
+    Options::default()
         .slots(1)
         .set("INKPOOL_STORE__URL", postgres.url())
         .set("INKPOOL_BUS__URL", nats.url())
         .set("INKPOOL_BLOBS__URL", format!("s3://{BUCKET}/inkpool"))
         .set("INKPOOL_BLOBS__ENDPOINT", &bucket.endpoint)
         .set("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-        .set("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        .set("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_gives_the_same_as_one_node() {
+    let (desk, data, other_data) = (Desk::new(), data_directory(), data_directory());
+    let (postgres, nats, bucket) = (Postgres::start().await, Nats::start(), S3Server::start().await);
+    let options = shared(&postgres, &nats, &bucket);
     let (first, second) = (Server::start(data.path(), &options), Server::start(other_data.path(), &options));
     desk.scans(100);
     let upload = |server: &Server| {
@@ -200,6 +205,88 @@ async fn after_an_interruption_nothing_is_uploaded_twice() {
     assert_eq!(images(&server).await.len(), 50);
 }
 
+/// Gray noise as PNM, which nothing makes shorter: 6 MB.
+#[cfg(feature = "fault-points")]
+fn noise() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    b"P5\n3000 2000\n255\n".iter().copied().chain(std::iter::repeat_with(next).take(6_000_000)).collect()
+}
+
+/// Bytes of uploads that the server has read since it was started.
+#[cfg(feature = "fault-points")]
+async fn bytes_in(server: &Server) -> u64 {
+    let text = server.client().get(server.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("inkpool_bytes_in_total "));
+    line.map_or(0, |value| value.parse().unwrap())
+}
+
+#[cfg(feature = "fault-points")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_image_goes_on_at_the_byte_where_it_was() {
+    let (desk, data) = (Desk::new(), data_directory());
+    let page = desk.write("long.pgm", &noise());
+    let size = std::fs::metadata(&page).unwrap().len();
+    // Killed when the third piece of 1 MiB is acknowledged: a call that does not try again has failed.
+    let options = Options::default().set("INKPOOL_TUS__PIECE_BYTES", 1 << 20);
+    let server = Server::start(data.path(), &options.clone().set("INKPOOL_FAULT", "piece-acknowledged:3"));
+    let address = server.url("");
+    let output = desk.run(&["upload", "long.pgm", "--server", &address, "--retry-for", "0", "--json"]);
+    assert_exit(&output, 4);
+    drop(server);
+    // The next call sends the rest, and only that; killed once more, it goes on by itself.
+    let mut again = options.clone().set("INKPOOL_FAULT", "piece-acknowledged:1");
+    again.listen = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let mut server = Server::start(data.path(), &again);
+    let call = desk.start(&["upload", "long.pgm", "--server", &address, "--json"]);
+    let ended = tokio::time::timeout(PATIENCE, async {
+        while server.client().get(server.url("/healthz")).send().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    ended.await.expect("the server was not killed");
+    drop(server);
+    again.environment.retain(|(key, _)| key != "INKPOOL_FAULT");
+    server = Server::start(data.path(), &again);
+    let output = call.wait_with_output().unwrap();
+    assert_exit(&output, 0);
+    let sent = bytes_in(&server).await;
+    assert!((1..=size - 4 * (1 << 20)).contains(&sent), "{sent} of {size} bytes were sent after four MiB were there");
+    let images = images(&server).await;
+    assert_eq!((images.len(), &images[0]["sha256"]), (1, &sha256(&page).into()));
+    // A third call finds it.
+    let output = desk.run(&["upload", "long.pgm", "--server", &address, "--json"]);
+    assert_exit(&output, 0);
+    assert_eq!((bytes_in(&server).await, &objects(&output)[0]["sent_before"]), (sent, &true.into()));
+}
+
+#[cfg(feature = "fault-points")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_node_goes_on_with_what_one_has_acknowledged() {
+    let (desk, data, other_data) = (Desk::new(), data_directory(), data_directory());
+    let (postgres, nats, bucket) = (Postgres::start().await, Nats::start(), S3Server::start().await);
+    let page = desk.write("long.pgm", &noise());
+    let size = std::fs::metadata(&page).unwrap().len();
+    let options = shared(&postgres, &nats, &bucket).set("INKPOOL_TUS__PIECE_BYTES", 1 << 20);
+    let mut first = Server::start(data.path(), &options.clone().set("INKPOOL_FAULT", "piece-acknowledged:3"));
+    let second = Server::start(other_data.path(), &options);
+    let output = desk.run(&["upload", "long.pgm", "--server", &first.url(""), "--retry-for", "0", "--json"]);
+    assert_exit(&output, 4);
+    first.wait();
+    // The dead node still holds it for a while, which the second call waits for.
+    let output = desk.run(&["upload", "long.pgm", "--server", &second.url(""), "--json"]);
+    assert_exit(&output, 0);
+    let sent = bytes_in(&second).await;
+    assert!((1..=size - 3 * (1 << 20)).contains(&sent), "{sent} of {size} bytes were sent after three MiB were there");
+    let images = images(&second).await;
+    assert_eq!((images.len(), &images[0]["sha256"]), (1, &sha256(&page).into()));
+    let left = files_below(&bucket.bucket());
+    assert!(!left.iter().any(|object| object.contains("/piece/")), "{left:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_does_not_stop_the_rest() {
     let (desk, data) = (Desk::new(), data_directory());
@@ -238,6 +325,42 @@ async fn what_is_refused_does_not_stop_the_rest() {
     assert_exit(&unknown, 2);
     assert!(errors(&unknown).contains("document, photo"), "{}", errors(&unknown));
     assert_exit(&desk.run(&["upload", "good.png", "--set", "quality=900", "--server", &address]), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_that_is_reached_is_said_once_and_not_waited_for() {
+    let (desk, data) = (Desk::new(), data_directory());
+    let options =
+        Options::default().set("INKPOOL_QUOTAS__IN_OPEN_MODE", true).set("INKPOOL_QUOTAS__STORED_BYTES_MAX", 10);
+    let server = Server::start(data.path(), &options);
+    desk.scans(3);
+    let began = Instant::now();
+    let output = desk.run(&["upload", "scans/", "--parallel", "1", "--server", &server.url("")]);
+    assert_exit(&output, 1);
+    let told = errors(&output);
+    assert_eq!(told.matches("This does not fit into what you may store.").count(), 1, "{told}");
+    assert!(told.contains("(limit 10 bytes") && told.contains("Delete images that are no longer needed"), "{told}");
+    assert!(began.elapsed() < Duration::from_secs(20), "it did not wait for what time does not change");
+    assert!(images(&server).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_has_is_not_stored_under_another_name() {
+    let (desk, data) = (Desk::new(), data_directory());
+    let server = Server::start(data.path(), &Options::default());
+    for name in ["a.png", "deep/b.png", "c.png"] {
+        desk.write(&format!("scans/{name}"), &pages::png(48, 32, 1));
+    }
+    let address = server.url("");
+    let args = ["upload", "scans/", "--dedup", "--wait", "--out", "cleaned", "--json", "--server", &address];
+    let output = desk.run(&args);
+    assert_exit(&output, 0);
+    assert_eq!(images(&server).await.len(), 1);
+    assert_eq!(files_below(&desk.path("cleaned")).iter().filter(|file| file.ends_with("clean.png")).count(), 3);
+    // Without it each is an image of its own.
+    let output = desk.run(&["upload", "scans/", "--again", "--server", &address]);
+    assert_exit(&output, 0);
+    assert_eq!(images(&server).await.len(), 4);
 }
 
 #[test]
@@ -330,7 +453,7 @@ async fn a_token_comes_from_a_file_that_nobody_else_reads() {
     let args = ["upload", "page.png", "--server", &address];
     let nobody = desk.run(&args);
     assert_exit(&nobody, 1);
-    assert!(errors(&nobody).contains("Log in, or send a token"), "{}", errors(&nobody));
+    assert!(errors(&nobody).contains("The server asks for a token. Make one"), "{}", errors(&nobody));
     let file = desk.write(".config/inkpool/tokens", format!("machine 127.0.0.1 token {token}\n").as_bytes());
     let with_mode = |mode| {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -189,6 +189,15 @@ def specks(rng: Rng, page: Field) -> Field:
     return page
 
 
+def fax(rng: Rng, page: Field) -> Field:
+    """One bit a pixel; on half of the pages the line flipped some pixels afterwards."""
+    page = (page > float(np.quantile(page, 0.9)) * rng.uniform(0.45, 0.7)).astype(np.float32)
+    if rng.random() < 0.5:
+        flipped = rng.random(page.shape) < 10 ** rng.uniform(-3.3, -2)
+        page = np.where(flipped, 1 - page, page)
+    return page
+
+
 def capture(rng: Rng, page: Field, size_px: int) -> np.ndarray:
     """Camera or scanner: noise, blur, range, gamma, fax, JPEG; float [H, W] -> uint8 [H, W]."""
     if rng.random() < 0.4:
@@ -207,8 +216,8 @@ def capture(rng: Rng, page: Field, size_px: int) -> np.ndarray:
         low = rng.uniform(0, 0.25)
         page = low + (rng.uniform(max(0.5, low + 0.3), 1) - low) * page
     page = np.clip(page, 0, 1) ** rng.uniform(0.7, 1.4)
-    if rng.random() < 0.04:
-        page = (page > float(np.quantile(page, 0.9)) * rng.uniform(0.45, 0.7)).astype(np.float32)
+    if rng.random() < 0.06:
+        page = fax(rng, page)
     out = (page * 255).round().astype(np.uint8)
     if rng.random() < 0.35:
         quality = int(rng.integers(25, 95))

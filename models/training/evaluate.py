@@ -96,7 +96,7 @@ def whole_preset(program: Path, times: int = 5) -> float:
     """CPU seconds of `inkpool clean --preset document` on a page of A4 at 300 dpi, median: program, worker and files."""
     with tempfile.TemporaryDirectory() as folder:
         cv2.imwrite(f"{folder}/page.png", large_page(*A4_300_DPI))
-        command = [program, "clean", f"{folder}/page.png", "-o", f"{folder}/out", "--overwrite"]
+        command = [program, "clean", f"{folder}/page.png", "-o", f"{folder}/out/", "--overwrite"]
         run = lambda: subprocess.run(command, check=True, capture_output=True)  # noqa: E731
         return statistics.median(cpu_seconds(run, resource.RUSAGE_CHILDREN) for _ in range(times))
 

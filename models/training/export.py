@@ -62,7 +62,7 @@ class Shipped(nn.Module):
 def load(checkpoint: Path) -> Denoiser:
     """The running mean of the weights of a checkpoint."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    net = Denoiser(tuple(state["model"]["widths"]), state["model"]["bottom_blocks"])
+    net = Denoiser(**state["model"])
     net.load_state_dict(state["mean"])
     return net.eval()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import measure
 import model
@@ -40,8 +41,8 @@ class OnePaper(Denoiser):
 class Relu(Denoiser):
     """ReLU in place of the leaky one, and blocks that begin as the layers' usual noise."""
 
-    def __init__(self, widths: tuple[int, ...], bottom_blocks: int) -> None:
-        super().__init__(widths, bottom_blocks)
+    def __init__(self, **shape: Any) -> None:
+        super().__init__(**shape)
         for block in self.modules():
             if isinstance(block, model.Block):
                 block.second.reset_parameters()
@@ -59,8 +60,8 @@ class GatedBlock(model.Block):
 class Gated(Denoiser):
     """Gates in place of the leaky ReLU."""
 
-    def __init__(self, widths: tuple[int, ...], bottom_blocks: int) -> None:
-        super().__init__(widths, bottom_blocks)
+    def __init__(self, **shape: Any) -> None:
+        super().__init__(**shape)
         for block in self.modules():
             if isinstance(block, model.Block):
                 block.__class__ = GatedBlock
@@ -79,19 +80,37 @@ class HalfMaps(Denoiser):
         return (page - low) / (torch.sigmoid(paper) - low).clamp(min=0.05) + residual
 
 
+class Single(Denoiser):
+    """No second blocks on the way up: `refine_blocks` says nothing."""
+
+    def __init__(self, widths: tuple[int, ...], bottom_blocks: int, refine_blocks: tuple[int, ...]) -> None:
+        del refine_blocks
+        super().__init__(widths, bottom_blocks)
+
+
+SHIPPED = "as it is"
+# Not a network: the one that is shipped, trained by AdamW alone.
+ADAMW = "AdamW alone"
 IDEAS: dict[str, type[Denoiser]] = {
-    "plain": Plain,
+    SHIPPED: Denoiser,
+    ADAMW: Denoiser,
+    "no second blocks": Single,
     "one paper": OnePaper,
-    "two papers": Denoiser,
-    "relu": Relu,
     "gated": Gated,
     "half maps": HalfMaps,
+    "relu": Relu,
+    "plain": Plain,
 }
 
 
-def figures(folder: Path, settings: dict, build: type[nn.Module]) -> dict[str, float]:
+def figures(folder: Path, settings: dict, name: str) -> dict[str, float]:
     """Trains one of them to the end; the figures of train.py's log."""
-    trainer, feed = Trainer(folder, settings, build), Feed(folder / "pool", settings)
+    trainer, feed = Trainer(folder, settings, IDEAS[name]), Feed(folder / "pool", settings)
+    if name == ADAMW:
+        train = settings["train"]
+        trainer.optimizer = torch.optim.AdamW(  # type: ignore[assignment]
+            trainer.net.parameters(), lr=train["rate"], weight_decay=train["weight_decay"], betas=(0.9, 0.99)
+        )
     while trainer.step < settings["train"]["steps"]:
         trainer.advance(feed.batch(trainer.step))
     return measure.quick(trainer.mean, settings)
@@ -108,10 +127,9 @@ def main() -> None:
     short = {"steps": args.steps, "cooldown_steps": args.steps, "compile": False, "batch": 4, "patch_px": 192}
     settings["train"] |= short | {"average": 0.99}
     print("| idea | multiply-adds a pixel | VA, c and p | held out | clean |\n|---|---|---|---|---|", flush=True)
-    shape = (tuple(settings["model"]["widths"]), settings["model"]["bottom_blocks"])
     for name in args.names:
-        cost = model.multiply_adds_per_pixel(IDEAS[name](*shape))
-        got = figures(args.folder, settings, IDEAS[name])
+        cost = model.multiply_adds_per_pixel(IDEAS[name](**settings["model"]))
+        got = figures(args.folder, settings, name)
         rmse = " | ".join(f"{got.get(key, float('nan')):.4f}" for key in ("va_cp", "held", "clean"))
         print(f"| {name} | {cost / 1000:.1f} k | {rmse} |", flush=True)
 

@@ -5,6 +5,8 @@ Shapes are [N, C, H, W]; H and W are multiples of `MULTIPLE`. Pages are gray, 0 
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,11 +59,17 @@ class Block(nn.Module):
 class Denoiser(nn.Module):
     """Mixes the page, two divided pages and a residual, pixel by pixel.
 
-    Level i of the U-Net works at stride 2^(i + 1) with `widths[i]` channels: one block on the way down, one on the way up,
-    and `bottom_blocks` at the lowest. Its context is 2 pixels of each block's stride twice over; see `context_px`.
+    Level i of the U-Net works at stride 2^(i + 1) with `widths[i]` channels: one block on the way down, one on the way up
+    and `refine_blocks[i]` more after it (none where it says nothing), and `bottom_blocks` at the lowest. Its context is 2 pixels of each block's stride twice
+    over; see `context_px`.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96), bottom_blocks: int = 1) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (16, 32, 64, 96),
+        bottom_blocks: int = 1,
+        refine_blocks: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         steps = list(zip(widths[:-1], widths[1:], strict=True))
         self.head = nn.Conv2d(14, widths[0], 3, padding=1)
@@ -70,6 +78,8 @@ class Denoiser(nn.Module):
         self.bottom = nn.Sequential(*[Block(widths[-1]) for _ in range(bottom_blocks)])
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in steps)
         self.decode = nn.ModuleList(Block(w) for w in widths[:-1])
+        more = itertools.zip_longest(widths[:-1], refine_blocks, fillvalue=0)
+        self.refine = nn.ModuleList(nn.Sequential(*[Block(w) for _ in range(n)]) for w, n in more)
         self.tail = nn.Conv2d(widths[0], 12, 3, padding=1)
         # The untrained network is the classical one: the gates are mostly open and the residual zero.
         nn.init.zeros_(self.tail.weight)
@@ -89,7 +99,7 @@ class Denoiser(nn.Module):
             x = down(skips[-1])
         x = self.bottom(x)
         for i in reversed(range(len(skips))):
-            x = self.decode[i](self.up[i](x) + skips[i])
+            x = self.refine[i](self.decode[i](self.up[i](x) + skips[i]))
         return self.tail(x)
 
     def raw(self, page: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 import measure
 import pages
 from model import Denoiser
+from muon import Optimizer
 
 Settings = dict[str, Any]
 
@@ -87,10 +88,11 @@ class Feed:
         return torch.from_numpy(x), torch.from_numpy(y)
 
 
-def loss_of(raw: Tensor, truth: Tensor, progress: float) -> Tensor:
+def loss_of(raw: Tensor, truth: Tensor, progress: float, square_weight: float) -> Tensor:
     """Loss of unclamped estimates [N, 1, P, P].
 
-    The root of the mean square is taken per patch: a plain mean of squares is ruled by the few hopeless patches. Estimates
+    The root of the mean square is taken per patch: a plain mean of squares is ruled by the few hopeless patches, and with a
+    weight of 0.75 in place of 0.25 the strokes of large type on clean pages came out hollow. Estimates
     beyond black and white are right where the truth is black or white, and in full error elsewhere: to clamp them would
     hide the gradient of pixels that are saturated and wrong, such as the inside of large type.
     """
@@ -98,7 +100,7 @@ def loss_of(raw: Tensor, truth: Tensor, progress: float) -> Tensor:
     error = torch.where(truth >= 1, error.clamp(max=0), error)
     error = torch.where(truth <= 0, error.clamp(min=0), error)
     square = (error**2).mean((1, 2, 3))
-    return 0.25 * (square + 1e-4).sqrt().mean() + 0.25 * square.mean() + 0.01 * (1 - progress) * error.abs().mean()
+    return 0.25 * (square + 1e-4).sqrt().mean() + square_weight * square.mean() + 0.01 * (1 - progress) * error.abs().mean()
 
 
 def rate_at(step: int, train: Settings) -> float:
@@ -116,15 +118,12 @@ class Trainer:
         torch.manual_seed(self.train["seed"])
         torch.set_num_threads(self.train["threads"])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        widths, blocks = tuple(settings["model"]["widths"]), settings["model"]["bottom_blocks"]
-        self.net, self.mean = (build(widths, blocks).to(self.device) for _ in range(2))
+        self.net, self.mean = (build(**settings["model"]).to(self.device) for _ in range(2))
         self.mean.load_state_dict(self.net.state_dict())
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Fused by the compiler, a step takes three quarters of the time; it takes a minute to compile.
         self.raw = torch.compile(self.net.raw) if self.train["compile"] else self.net.raw
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=self.train["rate"], weight_decay=self.train["weight_decay"], betas=(0.9, 0.99)
-        )
+        self.optimizer = Optimizer(self.net, self.train["rate"], self.train["weight_decay"])
         self.step = 0
 
     def load(self, begin: Path | None = None) -> None:
@@ -132,9 +131,11 @@ class Trainer:
         path = self.folder / "checkpoint.pt"
         if begin and not path.exists():
             held = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(begin)).graph.initializer}
-            weights = {name: torch.from_numpy(held[f"net.{name}"].copy()) for name in self.net.state_dict()}
+            weights = {name.removeprefix("net."): torch.from_numpy(array.copy()) for name, array in held.items()}
             for net in (self.net, self.mean):
-                net.load_state_dict(weights)
+                # Blocks that the graph lacks begin as the identity.
+                missing = net.load_state_dict(weights, strict=False).missing_keys
+                assert all(name.startswith("refine.") for name in missing), missing
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)
             self.net.load_state_dict(state["net"])
@@ -156,7 +157,7 @@ class Trainer:
             group["lr"] = rate_at(self.step, self.train)
         with torch.autocast(self.device.type, torch.bfloat16):
             raw = self.raw(x.contiguous(memory_format=torch.channels_last))
-        loss = loss_of(raw.float(), y, self.step / self.train["steps"])
+        loss = loss_of(raw.float(), y, self.step / self.train["steps"], self.train["square_weight"])
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

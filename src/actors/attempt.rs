@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{Deps, effect, room};
+use super::{Deps, effect, elsewhere, room};
 use crate::blobs::{BlobError, Key, Prefix, Written};
 use crate::bus::Delivery;
 use crate::cluster::{Progress, SlotState};
@@ -23,6 +24,7 @@ use crate::job::{Crash, JobError, Outcome, State, retry};
 use crate::pipeline::spec::Spec;
 use crate::pipeline::wire::{Done, OutFile, Run, RunLimits};
 use crate::store::{Finish, Finished, ImageRow, JobRow, Measured, NewFile};
+use crate::traces::{self, Span};
 
 /// Name of the input below `in/`.
 const INPUT: &str = "input";
@@ -93,6 +95,10 @@ struct Output {
 pub async fn run(context: Context, assignment: Assignment, mut worker: Box<dyn Worker>, fresh: bool) -> Report {
     let Assignment { job, image, delivery } = assignment;
     let delivery = Arc::new(delivery);
+    let parent = traces::attempt(job.id, job.starts);
+    let mut span = Span::begin(job.id, traces::root(job.id), "attempt").with_id(parent);
+    span.tell("inkpool.start", job.starts);
+    span.tell("inkpool.preset", job.preset.as_str());
     let keep_alive = keep_in_progress(&context.deps, delivery.clone());
     let (outcome, reusable) = attempt(&context, &job, &image, worker.as_mut(), fresh).await;
     let worker = if reusable {
@@ -102,7 +108,11 @@ pub async fn run(context: Context, assignment: Assignment, mut worker: Box<dyn W
         None
     };
     let succeeded = matches!(outcome, Outcome::Succeeded(_));
+    let finishing = Span::begin(job.id, parent, "finish");
     let state = finish(&context.deps, &job, outcome).await;
+    drop(finishing);
+    span.tell("inkpool.state", state.map_or("stale", State::as_str));
+    drop(span);
     crate::fault::hit("finished");
     if !succeeded || state.is_none() {
         remove_outputs(&context.deps, &job).await;
@@ -137,10 +147,12 @@ async fn attempt(
     fresh: bool,
 ) -> (Outcome<Output>, bool) {
     (context.on_step)(SlotState::Staging);
+    let staging = Span::begin(job.id, traces::attempt(job.id, job.starts), "stage");
     let run = match stage(context, job, image).await {
         Ok(run) => run,
         Err(outcome) => return (outcome, true),
     };
+    drop(staging);
     let order = run.clone();
     crate::fault::hit("staged");
     (context.on_step)(SlotState::Executing);
@@ -150,12 +162,16 @@ async fn attempt(
         .map(|(width, height)| u64::from(width) * u64::from(height) * u64::from(image.pages_count.unwrap_or(1)));
     let deadline = context.deps.config.deadline(pixels);
     let mut progress = ProgressRelay::new(context.deps.clone(), job);
-    let bounds = Bounds { deadline, memory: Some(context.deps.memory.clone()) };
+    let per_megapixel = Duration::from_secs(context.deps.config.jobs.deadline_per_megapixel_s);
+    let bounds = Bounds { deadline, per_megapixel, memory: Some(context.deps.memory.clone()) };
+    let mut working = Span::begin(job.id, traces::attempt(job.id, job.starts), "worker");
     let session = session::execute(worker, run, bounds, context.stop.token.clone(), |stage, fraction| {
         progress.report(stage, fraction);
     })
     .await;
     crate::fault::hit("executed");
+    trace(&mut working, &session.verdict);
+    drop(working);
     let reusable = session.reusable;
     let outcome = match session.verdict {
         Verdict::Done(done) => {
@@ -164,7 +180,7 @@ async fn attempt(
         }
         Verdict::Refused { stage, refusal } => {
             metrics::counter!("inkpool_refusals_total", "code" => refusal.code.as_str()).increment(1);
-            Outcome::Permanent(JobError::refused(refusal, &stage))
+            elsewhere::refused(&context.deps, refusal, &stage).await
         }
         Verdict::Fault { stage, detail } => match room::shortage(&context.deps.config) {
             // A disk that is full is no fault of the job.
@@ -179,6 +195,25 @@ async fn attempt(
         Verdict::Cancelled => stopped(context),
     };
     (outcome, reusable)
+}
+
+/// The stages as the worker has timed them, and how it ended.
+fn trace(span: &mut Span, verdict: &Verdict) {
+    const STAGES_MAX: usize = 32;
+    const LETTERS_MAX: usize = 32;
+    match verdict {
+        Verdict::Done(done) => {
+            for (stage, begin_us, spent_us) in done.stages.iter().take(STAGES_MAX) {
+                let stage: String = stage.chars().filter(|letter| !letter.is_control()).take(LETTERS_MAX).collect();
+                span.within(format!("worker {stage}"), *begin_us, *spent_us);
+            }
+        }
+        Verdict::Refused { refusal, .. } => span.fail(refusal.detail.as_str()),
+        Verdict::Fault { detail, .. } => span.fail(detail.as_str()),
+        Verdict::Lost(crash) => span.fail(crash.detail.as_str()),
+        Verdict::Interrupted(why) => span.fail(why.as_str()),
+        Verdict::Cancelled => span.fail("cancelled"),
+    }
 }
 
 fn stopped(context: &Context) -> Outcome<Output> {
@@ -221,6 +256,7 @@ async fn stage(context: &Context, job: &JobRow, image: &ImageRow) -> Result<Run,
 }
 
 async fn publish(context: &Context, job: &JobRow, order: &Run, done: Done, reusable: bool) -> (Outcome<Output>, bool) {
+    let _publishing = Span::begin(job.id, traces::attempt(job.id, job.starts), "publish");
     for (stage, spent) in &done.timings_ms {
         record_stage(stage, Duration::from_millis(*spent));
     }
@@ -236,29 +272,42 @@ async fn publish(context: &Context, job: &JobRow, order: &Run, done: Done, reusa
         // What the worker left is not what it announced: nothing it says is believed, and it is not used again.
         Err(crash) => return (Outcome::Lost(crash), false),
     };
-    let mut files = Vec::with_capacity(collected.len());
-    for Collected { facts, file } in collected {
-        if context.stop.token.is_cancelled() {
-            return (stopped(context), reusable);
-        }
-        let key = Key::Output { job: job.id, start: job.starts, name: facts.name.clone() };
-        let expected = Written { size_bytes: facts.size_bytes, sha256: facts.sha256.clone() };
-        match context.deps.blobs.put_file(&key, tokio::fs::File::from_std(file), &expected).await {
-            Ok(()) => {}
-            // The worker still lives: it changed the file after it was checked.
-            Err(BlobError::Mismatch(why)) => return (Outcome::Lost(untrusted(&why)), false),
-            Err(error) => return (Outcome::HandedBack(error.to_string()), reusable),
-        }
-        crate::fault::hit("output-put");
-        metrics::counter!("inkpool_stored_bytes_total").increment(facts.size_bytes);
-        files.push(row(facts));
-        if let Some(file) = files.last_mut().filter(|_| crate::fault::told("other-hash")) {
-            file.sha256 = "0".repeat(64);
-        }
-    }
+    let puts = collected.into_iter().map(|file| put(context, job, file, reusable));
+    let puts = stream::iter(puts).buffered(context.deps.config.blobs.puts_max);
+    let files = match puts.try_collect().await {
+        Ok(files) => files,
+        Err(failed) => return failed,
+    };
     record_stage("publish", began.elapsed());
     crate::fault::hit("published");
     (Outcome::Succeeded(Output { files, measured, gate }), reusable)
+}
+
+/// One of the files; an error is how the attempt ends.
+async fn put(
+    context: &Context,
+    job: &JobRow,
+    Collected { facts, file }: Collected,
+    reusable: bool,
+) -> Result<NewFile, (Outcome<Output>, bool)> {
+    if context.stop.token.is_cancelled() {
+        return Err((stopped(context), reusable));
+    }
+    let key = Key::Output { job: job.id, start: job.starts, name: facts.name.clone() };
+    let expected = Written { size_bytes: facts.size_bytes, sha256: facts.sha256.clone() };
+    match context.deps.blobs.put_file(&key, tokio::fs::File::from_std(file), &expected).await {
+        Ok(()) => {}
+        // The worker still lives: it changed the file after it was checked.
+        Err(BlobError::Mismatch(why)) => return Err((Outcome::Lost(untrusted(&why)), false)),
+        Err(error) => return Err((Outcome::HandedBack(error.to_string()), reusable)),
+    }
+    crate::fault::hit("output-put");
+    metrics::counter!("inkpool_stored_bytes_total").increment(facts.size_bytes);
+    let mut file = row(facts);
+    if crate::fault::told("other-hash") {
+        file.sha256 = "0".repeat(64);
+    }
+    Ok(file)
 }
 
 async fn check(context: &Context, order: &Run, done: Done) -> Result<Vec<Collected>, Crash> {
@@ -306,6 +355,7 @@ fn to_finish(outcome: Outcome<Output>, attempt: u32) -> Finish {
             Finish::Retry { error: JobError::new("handed_back", why, None, true), run_at_ms }
         }
         Outcome::HandedBack(_) => Finish::HandBack,
+        Outcome::HandedOver(error) => Finish::HandOver(error),
         Outcome::Cancelled => Finish::Cancelled,
     }
 }
@@ -314,6 +364,9 @@ fn to_finish(outcome: Outcome<Output>, attempt: u32) -> Finish {
 async fn finish(deps: &Deps, job: &JobRow, outcome: Outcome<Output>) -> Option<State> {
     if let Outcome::HandedBack(why) = &outcome {
         tracing::info!(job = %job.id, start = job.starts, %why, "an attempt is handed back unspent");
+    }
+    if let Outcome::HandedOver(error) = &outcome {
+        tracing::info!(job = %job.id, start = job.starts, ?error.measured, "a job is handed over to a larger node");
     }
     if let Outcome::Lost(crash) = &outcome {
         tracing::warn!(job = %job.id, start = job.starts, ?crash, "a worker was lost");

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use rand::seq::SliceRandom;
 
 use super::Deps;
-use super::effect;
 use super::relay::JobMessage;
+use super::{effect, elsewhere};
 use crate::bus::{Acker, BusError, Delivery};
 use crate::job::{JobId, Lane};
 use crate::scheduling::fair::{Turns, release_order};
@@ -44,7 +44,9 @@ async fn find(deps: &Deps, max: usize, turns: &mut Turns) -> Result<Vec<(Lane, D
     let room = max - found.len();
     if room > 0 {
         let settings = &deps.config.relay;
-        let waiting = deps.ledger.waiting(effect::wall_ms(), settings.waiting_per_owner, settings.owners_max).await?;
+        let mut waiting =
+            deps.ledger.waiting(effect::wall_ms(), settings.waiting_per_owner, settings.owners_max).await?;
+        elsewhere::leave_larger(deps, &mut waiting).await?;
         for job in release_order(&waiting, room, settings.interactive_per_bulk, turns) {
             if let Some(job) = waiting.iter().find(|waiting| waiting.job == job) {
                 found.push((job.lane, delivery(job.job, job.starts)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{broadcast, oneshot};
 
-use super::{Deps, relay, slot_supervisor};
+use super::{Deps, relay, slot_supervisor, webhooks};
 use crate::bus::Depth;
 use crate::cluster::{Control, ControlError, NodeView, Progress, Readiness};
 use crate::job::{JobId, Lane};
@@ -46,6 +46,10 @@ impl NodeControl {
 impl Control for NodeControl {
     fn work_arrived(&self) {
         self.0.links.relay.send(relay::Msg::Wake);
+    }
+
+    fn webhooks_asked(&self) {
+        self.0.links.webhooks.send(webhooks::Msg::Wake);
     }
 
     fn stop_job(&self, job: JobId) {

@@ -4,9 +4,10 @@
 //! 2. Objects without a row are removed: at once at the start (nobody else writes yet), later only when they are older
 //!    than any request on its way can be. On a store that other nodes use as well, only after a day, and so are uploads
 //!    in parts that nobody ended. What programs outside have put is left alone for `producers.incoming_keep_h`.
-//! 3. Announced uploads that have expired are removed with their bytes, completed or not.
+//! 3. Announced uploads, and those that come in pieces, are removed with their bytes when they have expired, completed or not.
 //! 4. Jobs that this incarnation holds but no slot works on are put back, when two rounds in a row say so.
-//! 5. Events and idempotency rows past their time are dropped, and so are expired sessions, tokens and invitations.
+//! 5. Events and idempotency rows past their time are dropped, and so are expired sessions, tokens and invitations, and what
+//!    the logs of webhooks have beyond their bounds.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -136,6 +137,7 @@ async fn round(deps: Arc<Deps>, before: BTreeSet<(JobId, u32)>, reach: Reach) ->
 pub async fn sweep(deps: &Deps, reach: Reach) -> Result<(), SweepError> {
     collect_garbage(deps).await?;
     remove_expired_uploads(deps).await?;
+    remove_expired_resumables(deps).await?;
     let orphan_after = Duration::from_secs(match reach {
         _ if deps.blobs.is_shared() => deps.config.blobs.orphan_after_s,
         Reach::AtStart => 0,
@@ -152,6 +154,8 @@ pub async fn sweep(deps: &Deps, reach: Reach) -> Result<(), SweepError> {
     }
     let keep = Duration::from_secs(deps.config.jobs.events_keep_h * 3600);
     deps.ledger.prune(effect::wall_ms(), keep).await?;
+    let webhooks = &deps.config.webhooks;
+    deps.ledger.prune_deliveries(Duration::from_secs(webhooks.log_keep_h * 3600), webhooks.log_rows_max).await?;
     if let Some(accounts) = &deps.accounts {
         accounts.prune_accounts(effect::wall_ms()).await?;
     }
@@ -193,6 +197,22 @@ async fn remove_expired_uploads(deps: &Deps) -> Result<(), SweepError> {
     }
 }
 
+async fn remove_expired_resumables(deps: &Deps) -> Result<(), SweepError> {
+    // A request that began in time may still be making an image of it.
+    let grace_ms = i64::try_from(deps.config.http.request_timeout_s * 1000).unwrap_or(i64::MAX);
+    let before_ms = effect::wall_ms().saturating_sub(grace_ms);
+    loop {
+        let expired = deps.ledger.expired_resumables(before_ms, deps.config.janitor.batch).await?;
+        if expired.is_empty() {
+            return Ok(());
+        }
+        for upload in &expired {
+            deps.blobs.delete_prefix(Prefix::Pieces(*upload)).await?;
+        }
+        deps.ledger.forget_resumables(&expired).await?;
+    }
+}
+
 async fn remove_orphans(deps: &Deps, older_than: Duration) -> Result<(), SweepError> {
     let incoming_keep = Duration::from_secs(deps.config.producers.incoming_keep_h * 3600);
     let mut listed = deps.blobs.list();
@@ -203,6 +223,7 @@ async fn remove_orphans(deps: &Deps, older_than: Duration) -> Result<(), SweepEr
         let known = match &found.key {
             Key::Original(image) => deps.ledger.image_known(*image).await?,
             Key::Upload(upload) => deps.ledger.upload_known(*upload).await?,
+            Key::Piece { upload, .. } => deps.ledger.resumable_open(*upload).await?,
             // A message that names it may be on its way.
             Key::Incoming { .. } => found.age < incoming_keep,
             Key::Output { job, start, .. } => deps.ledger.start_known(*job, *start).await?,

@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 
 use ractor::{ActorRef, Message};
 
-use super::{intake, janitor, relay, scheduler, slot_supervisor};
+use super::{intake, janitor, relay, scheduler, slot_supervisor, webhooks};
 
 /// The present holder of a role. A message to an empty role is dropped: whoever takes the role asks for what it needs.
 pub struct Link<M: Message>(RwLock<Option<ActorRef<M>>>);
@@ -41,4 +41,6 @@ pub struct Links {
     pub slots: Link<slot_supervisor::Msg>,
     /// Owns what nobody owns.
     pub janitor: Link<janitor::Msg>,
+    /// Tells owners by HTTP.
+    pub webhooks: Link<webhooks::Msg>,
 }

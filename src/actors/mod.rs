@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod blind;
 pub mod control;
 pub mod effect;
+pub mod elsewhere;
 pub mod intake;
 pub mod janitor;
 pub mod links;
@@ -16,6 +17,7 @@ pub mod shared;
 pub mod slot;
 pub mod slot_supervisor;
 pub mod supervisor;
+pub mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::containers::SlotRuntime;
 use crate::containers::memory::MemoryBudget;
 use crate::store::Ledger;
 use crate::store::accounts::Accounts;
+use crate::webhooks::Outlet;
 
 /// What every actor of a node works with.
 pub struct Deps {
@@ -55,6 +58,8 @@ pub struct Deps {
     pub links: Arc<links::Links>,
     /// What the node shows.
     pub shared: Arc<shared::Shared>,
+    /// What brings deliveries.
+    pub outlet: Arc<Outlet>,
     /// Progress of running jobs.
     pub progress: broadcast::Sender<Progress>,
 }

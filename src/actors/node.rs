@@ -8,7 +8,7 @@ use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::sync::{oneshot, watch};
 
 use super::supervisor::{self, Child, ChildSpec, Supervisor};
-use super::{Deps, intake, janitor, membership, relay, scheduler, slot_supervisor};
+use super::{Deps, intake, janitor, membership, relay, scheduler, slot_supervisor, webhooks};
 
 /// Bound on the drain of an actor that only has to stop.
 const QUICK: Duration = Duration::from_secs(5);
@@ -57,13 +57,14 @@ impl Node {
             child!(deps, "scheduler", scheduler::Scheduler, QUICK),
             child!(deps, "slots", slot_supervisor::SlotSupervisor, slots_drain),
             child!(deps, "relay", relay::Relay, QUICK),
+            child!(deps, "webhooks", webhooks::Webhooks, QUICK),
             child!(deps, "janitor", janitor::Janitor, QUICK),
             child!(deps, "membership", membership::Membership, QUICK),
         ];
         let (fatal_tx, fatal) = watch::channel(None);
         let arguments = supervisor::Arguments { children, settings: deps.config.actors.clone(), fatal: fatal_tx };
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, arguments).await?;
-        Ok(Self { supervisor, fatal, stop_timeout: slots_drain + 5 * QUICK })
+        Ok(Self { supervisor, fatal, stop_timeout: slots_drain + 6 * QUICK })
     }
 
     /// Resolves with the reason when the node has given up.

@@ -2,7 +2,7 @@
 //!
 //! 1. A round looks at what waits, publishes as much as the window has room for, and notes each release after the bus
 //!    acknowledged it.
-//! 2. One round at a time; a wake during a round causes another.
+//! 2. One round at a time; a wake during a round causes another. When to begin one: [`crate::scheduling::rounds`].
 //! 3. Nothing is kept here but whose turn it is: a relay that restarts loses no job.
 //! 4. What the ledger calls released and a shared bus does not hold is queued again: the bus was wiped, or lost what it had
 //!    acknowledged. Looked at from time to time, and first of all after a round that failed.
@@ -16,11 +16,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{Deps, effect};
+use super::{Deps, effect, elsewhere};
 use crate::bus::BusError;
 use crate::cluster::NodeView;
 use crate::job::{JobId, Lane};
 use crate::scheduling::fair::{Turns, Waiting, release_order};
+use crate::scheduling::rounds::{Next, Rounds, Timer};
+use crate::traces::{self, Span};
 
 /// The event on the bus. A pointer, never the job itself: what is true stands in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +61,8 @@ pub enum Msg {
     Drain(oneshot::Sender<()>),
     /// Something may have become releasable.
     Wake,
+    /// The wait after a round is over.
+    Due(Timer),
     /// A round ended.
     RoundDone(Option<Round>),
 }
@@ -76,8 +80,7 @@ pub struct State {
     turns: Turns,
     compared_at: Option<Instant>,
     failing: bool,
-    busy: bool,
-    again: bool,
+    rounds: Rounds,
     draining: bool,
 }
 
@@ -98,8 +101,7 @@ impl Actor for Relay {
             turns: Turns::default(),
             compared_at: None,
             failing: false,
-            busy: false,
-            again: false,
+            rounds: Rounds::default(),
             draining: false,
         })
     }
@@ -111,17 +113,25 @@ impl Actor for Relay {
                 state.draining = true;
                 effect::reply(answer, ());
             }
-            Msg::Wake if state.busy => state.again = true,
-            Msg::Wake => state.start_round(&myself),
+            Msg::Wake | Msg::Due(_) if state.draining => {}
+            Msg::Wake => {
+                if state.rounds.asked() {
+                    state.start_round(&myself);
+                }
+            }
+            Msg::Due(timer) => {
+                if state.rounds.due(timer) {
+                    state.start_round(&myself);
+                }
+            }
             Msg::RoundDone(round) => {
                 crate::fault::hit("relay-actor");
-                state.busy = false;
                 let poll = Duration::from_secs(state.deps.config.relay.poll_s);
                 let wait = round.and_then(|round| state.settle(round)).unwrap_or(poll).min(poll);
-                if std::mem::take(&mut state.again) {
-                    state.start_round(&myself);
-                } else {
-                    effect::send_after(myself, wait, || Msg::Wake);
+                match state.rounds.ended() {
+                    Next::Begin if state.draining => {}
+                    Next::Begin => state.start_round(&myself),
+                    Next::Wait(timer) => effect::send_after(myself, wait, move || Msg::Due(timer)),
                 }
             }
         }
@@ -131,10 +141,6 @@ impl Actor for Relay {
 
 impl State {
     fn start_round(&mut self, myself: &ActorRef<Msg>) {
-        if self.draining {
-            return;
-        }
-        self.busy = true;
         let (deps, turns) = (self.deps.clone(), std::mem::take(&mut self.turns));
         let every = Duration::from_secs(deps.config.relay.compare_every_s);
         let compare = deps.bus.is_shared() && self.compared_at.is_none_or(|at| at.elapsed() >= every);
@@ -233,9 +239,16 @@ async fn release(deps: &Deps, turns: &mut Turns) -> Result<Option<Duration>, Fai
     let now = effect::wall_ms();
     if room > 0 {
         let settings = &deps.config.relay;
-        let waiting = deps.ledger.waiting(now, settings.waiting_per_owner, settings.owners_max).await?;
+        let (shared, room_of_one) = (deps.bus.is_shared(), u32::try_from(room).unwrap_or(u32::MAX));
+        // Not even one owner gets more than there is room for; where jobs are left aside, the next ones are wanted as well.
+        let per_owner = if shared { settings.waiting_per_owner.min(room_of_one) } else { settings.waiting_per_owner };
+        let mut waiting = deps.ledger.waiting(now, per_owner, settings.owners_max).await?;
+        if !shared {
+            elsewhere::leave_larger(deps, &mut waiting).await?;
+        }
         for job in release_order(&waiting, room, settings.interactive_per_bulk, turns) {
             let Some(job) = waiting.iter().find(|waiting| waiting.job == job) else { continue };
+            let releasing = Span::begin(job.job, traces::root(job.job), "release");
             match publish(deps, job).await {
                 Ok(()) => {}
                 Err(BusError::Full { .. }) => break,
@@ -243,6 +256,7 @@ async fn release(deps: &Deps, turns: &mut Turns) -> Result<Option<Duration>, Fai
             }
             crate::fault::hit("relay-published");
             deps.ledger.release(job.job, &deps.node).await?;
+            drop(releasing);
             crate::fault::hit("relay-released");
         }
     }

@@ -15,11 +15,12 @@ use tokio::sync::oneshot;
 
 use super::attempt::Assignment;
 use super::relay::{JOB_SCHEMA, JobMessage};
-use super::{Deps, effect, intake, relay, slot, slot_supervisor};
+use super::{Deps, effect, elsewhere, intake, relay, slot, slot_supervisor};
 use crate::bus::Delivery;
 use crate::job::{JobError, JobId, Lane};
 use crate::scheduling::assign::{Held, Snapshot, decide};
 use crate::store::{Claim, Finish, Holder, LedgerError};
+use crate::traces::{self, Span};
 
 /// Wait before a delivery is tried again when the ledger did not answer.
 const NAK_WAIT: Duration = Duration::from_secs(1);
@@ -204,12 +205,21 @@ impl State {
                 return;
             }
         };
-        let holder = Holder { node, incarnation, slot: slot.slot };
-        let ledger = self.deps.ledger.clone();
+        let memory_bytes_max = Some(elsewhere::plan_bytes_max(&self.deps.config, &self.deps.memory));
+        let holder = Holder { node, incarnation, slot: slot.slot, memory_bytes_max };
+        let deps = self.deps.clone();
         let myself = myself.clone();
         // Not `effect::spawn`: a claim that panics is a bug of the ledger, and the delivery comes back by itself.
         tokio::spawn(async move {
-            let result = ledger.claim(message.job, message.starts, holder).await;
+            let claiming = Span::begin(message.job, traces::root(message.job), "claim");
+            let result = elsewhere::claim(&deps, message.job, message.starts, holder).await;
+            match &result {
+                Ok(Claim::Won { job, .. }) => {
+                    drop(claiming);
+                    Span::waited(job.id, traces::root(job.id), "wait", job.run_at_ms);
+                }
+                Ok(Claim::Gone(_) | Claim::TooLarge(_)) | Err(_) => claiming.forget(),
+            }
             crate::fault::hit("claimed");
             let _ = myself.send_message(Msg::Claimed(Box::new(ClaimReport { slot, message, delivery, result })));
         });
@@ -232,6 +242,11 @@ impl State {
                 answer(async move { delivery.acker.ack().await });
                 self.free.insert(slot.slot, slot);
                 self.deps.links.relay.send(relay::Msg::Wake);
+            }
+            Ok(Claim::TooLarge(needed)) => {
+                tracing::debug!(job = %message.job, needed, "a job is left to a larger node");
+                elsewhere::leave(&self.deps, message.job, delivery);
+                self.free.insert(slot.slot, slot);
             }
             Err(error) => {
                 tracing::warn!(job = %message.job, %error, "a job could not be claimed");

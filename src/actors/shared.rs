@@ -21,6 +21,7 @@ impl Shared {
             incarnation: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             slots_count,
+            memory_bytes_max: 0,
             draining: false,
             reasons: Vec::new(),
             slots: Vec::new(),

@@ -52,6 +52,12 @@ pub enum AuthError {
     /// Somebody has that name.
     #[error("There is an account with this name.")]
     NameTaken,
+    /// An administrator has disabled the account.
+    #[error("An administrator has disabled this account.")]
+    Disabled,
+    /// Nobody would be left who may change it back.
+    #[error("There must be one administrator who can come in.")]
+    LastAdministrator,
     /// Registration is off.
     #[error("Nobody can register here.")]
     RegistrationClosed,
@@ -215,6 +221,10 @@ impl Auth {
         let (account, hash) = known.unzip();
         let is_right = self.passwords.verify(password, hash).await?;
         let (Some(account), true) = (account, is_right) else { return Err(AuthError::WrongLogin) };
+        // Told only to whoever knows the password.
+        if account.disabled_at_ms.is_some() {
+            return Err(AuthError::Disabled);
+        }
         let secret = Secret::fresh(CredentialKind::Session);
         let new = NewCredential {
             account: account.id,
@@ -280,6 +290,39 @@ impl Auth {
         let hash = self.passwords.choose(username, new).await?;
         self.replace_password(account.id, hash, None).await?;
         Ok(true)
+    }
+
+    /// Sets the password of an account by the right of an administrator, and ends its sessions.
+    ///
+    /// # Errors
+    /// The password refused, or of the store.
+    pub async fn reset_password(&self, account: &AccountRow, new: String) -> Result<(), AuthError> {
+        let hash = self.passwords.choose(&account.username, new).await?;
+        self.replace_password(account.id, hash, None).await
+    }
+
+    /// Changes role or admission. `None` when there is no such account.
+    ///
+    /// # Errors
+    /// [`AuthError::LastAdministrator`], or of the store.
+    pub async fn change_account(&self, id: AccountId, change: AccountChange) -> Result<Option<AccountRow>, AuthError> {
+        match self.accounts.change_account(id, change).await? {
+            AccountChanged::Done(account, ended) => {
+                let (role, disabled) = (account.role.as_str(), account.disabled_at_ms.is_some());
+                tracing::info!(account = %account.id, role, disabled, "an account was changed");
+                ended.into_iter().for_each(|id| self.tell_ended(id));
+                Ok(Some(account))
+            }
+            AccountChanged::NoSuchAccount => Ok(None),
+            AccountChanged::LastAdministrator => Err(AuthError::LastAdministrator),
+        }
+    }
+
+    /// Waits until it is time to look again, and looks: whoever was logged out at another node learns it so. A store that
+    /// cannot be asked says nothing.
+    pub async fn is_still_good(&self, id: CredentialId) -> bool {
+        tokio::time::sleep(Duration::from_secs(self.settings.look_again_s)).await;
+        self.accounts.credential_is_good(id, now_ms()).await.unwrap_or(true)
     }
 
     async fn replace_password(

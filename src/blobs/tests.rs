@@ -14,8 +14,9 @@ use s3_server::{ACCESS_KEY, BUCKET, Mode, S3Server, SECRET_KEY};
 #[test]
 fn keys_come_back_from_their_paths() {
     let upload = Key::Upload(UploadId::fresh());
-    let keys =
-        [original(), upload, output(JobId::fresh(), 1, "clean.png"), output(JobId::fresh(), 12, "p0002/clean.png")];
+    let piece = Key::Piece { upload: UploadId::fresh(), piece: Uuid::now_v7() };
+    let clean = output(JobId::fresh(), 1, "clean.png");
+    let keys = [original(), upload, piece, clean, output(JobId::fresh(), 12, "p0002/clean.png")];
     for key in keys {
         assert_eq!(Key::parse(&key.path()), Some(key));
     }

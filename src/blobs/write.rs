@@ -33,6 +33,21 @@ impl Blobs {
         self.put(key, stream, limit_bytes, None).await
     }
 
+    /// Writes an object from memory, once, in one request.
+    ///
+    /// # Errors
+    /// As [`Self::put_stream`].
+    pub async fn put_bytes(&self, key: &Key, bytes: Bytes) -> Result<Written, BlobError> {
+        self.in_reach()?;
+        let written = Written { size_bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(&bytes)) };
+        let path = key.path();
+        let put = self.put_whole(&path, bytes, &written).await;
+        if put.is_err() {
+            self.tidy(&path);
+        }
+        put.map(|()| written)
+    }
+
     /// Writes an object that must have this length and hash; otherwise nothing appears.
     ///
     /// # Errors

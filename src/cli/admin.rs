@@ -1,6 +1,7 @@
 //! `inkpool admin`: works on the data directory, whether the server runs or not.
 
 mod cluster;
+mod people;
 mod verify;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -16,8 +17,9 @@ use super::{Exit, complain};
 use crate::app;
 use crate::auth::{Auth, NewToken};
 use crate::blobs::Blobs;
-use crate::config::Config;
-use crate::store::accounts::{AccountRow, Role, Scopes};
+use crate::config::{AuthMode, Config};
+use crate::store::accounts::{AccountChange, AccountRow, Role, Scopes};
+use crate::store::quotas::Quota;
 use crate::store::{Ledger, rfc3339};
 
 /// Accounts listed at once.
@@ -31,6 +33,8 @@ const LINE_BYTES_MAX: u64 = 4096;
 Examples:
   inkpool admin user create ada                 asks for the password
   echo 'seven crooked lamps' | inkpool admin user passwd ada
+  inkpool admin user quota ada --stored 50G --jobs none
+  inkpool admin user disable ada                ends their sessions and tokens
   inkpool admin token create --user ada --name scanner --scopes read,write
   inkpool admin node drain                      this node ends what it has and takes nothing more
   inkpool admin slots set 4
@@ -91,6 +95,31 @@ enum UserCommand {
     },
     /// Lists accounts, newest first.
     List,
+    /// Sets what an account may do.
+    Role {
+        /// Of the account.
+        username: String,
+        /// admin or user
+        #[arg(value_parser = people::role)]
+        role: Role,
+    },
+    /// Lets nobody in by an account any more; its sessions and tokens end, its images stay.
+    Disable {
+        /// Of the account.
+        username: String,
+    },
+    /// Lets its owner in again.
+    Enable {
+        /// Of the account.
+        username: String,
+    },
+    /// Sets what somebody may use, and shows what they use.
+    Quota {
+        /// Of the account.
+        username: String,
+        #[command(flatten)]
+        quota: people::QuotaArgs,
+    },
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -139,6 +168,7 @@ pub fn run(args: &AdminArgs) -> Exit {
     }
     let result = match &args.command {
         AdminCommand::Config(ConfigCommand::Show) => show_config(&config, args.json),
+        AdminCommand::User(UserCommand::Quota { username, quota }) => on_quotas(&config, username, *quota, args.json),
         AdminCommand::User(command) => on_accounts(&config, |auth| user(auth, command, args.json)),
         AdminCommand::Token(command) => on_accounts(&config, |auth| token(auth, command, args.json)),
         AdminCommand::Node(command) => {
@@ -167,6 +197,21 @@ fn on_accounts<F: Future<Output = anyhow::Result<()>>>(
         let auth = Arc::new(Auth::new(accounts.clone(), config.auth.clone()).await?);
         let result = work(auth).await;
         accounts.close_accounts().await;
+        result
+    })
+}
+
+/// Bounds stand beside the accounts, in one database.
+fn on_quotas(config: &Config, username: &str, quota: people::QuotaArgs, as_json: bool) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let database = app::open_database(config).await.context("the ledger")?;
+        let auth = Auth::new(database.clone(), config.auth.clone()).await?;
+        // The settings of a server with accounts, whatever this command was started with.
+        let usual =
+            Config { auth: crate::config::Auth { mode: AuthMode::Accounts, ..config.auth.clone() }, ..config.clone() };
+        let result = people::quota(&auth, database.as_ref(), Quota::usual(&usual), username, quota, as_json).await;
+        Ledger::close(database.as_ref()).await;
         result
     })
 }
@@ -207,6 +252,20 @@ async fn user(auth: Arc<Auth>, command: &UserCommand, as_json: bool) -> anyhow::
             }
             Ok(())
         }
+        UserCommand::Role { username, role } => {
+            let change = AccountChange { role: Some(*role), ..AccountChange::default() };
+            people::change(auth, username, change, as_json).await
+        }
+        UserCommand::Disable { username } => {
+            let change = AccountChange { disabled: Some(true), ..AccountChange::default() };
+            people::change(auth, username, change, as_json).await
+        }
+        UserCommand::Enable { username } => {
+            let change = AccountChange { disabled: Some(false), ..AccountChange::default() };
+            people::change(auth, username, change, as_json).await
+        }
+        // It needs more than accounts, and has a way of its own.
+        UserCommand::Quota { .. } => Ok(()),
         UserCommand::List => {
             let mut before = None;
             loop {
@@ -227,8 +286,11 @@ fn print_account(account: &AccountRow, as_json: bool) -> anyhow::Result<()> {
     let created_at = rfc3339(account.created_at_ms);
     let (id, role) = (account.id.to_string(), account.role.as_str());
     if as_json {
-        return print(&json!({"id": id, "username": account.username, "role": role, "created_at": created_at}));
+        let disabled = account.disabled_at_ms.is_some();
+        return print(&json!({"id": id, "username": account.username, "role": role, "created_at": created_at,
+            "disabled": disabled}));
     }
+    let role = if account.disabled_at_ms.is_some() { "off" } else { role };
     writeln!(std::io::stdout(), "{id}  {role:5}  {created_at}  {}", account.username).context("standard output")
 }
 

@@ -23,14 +23,15 @@ use report::Report;
 const EXAMPLES: &str = "\
 Where the results go:
   without -o     the main file beside each input: page.png becomes page.clean.png
-  -o FILE        one input: its main file, PNG or WebP by the ending of FILE
-  -o DIR         everything: DIR/page/clean.png, clean.webp, thumb.webp, manifest.json
-                 (DIR exists, ends in /, or there are several inputs)
+  -o FILE        one input: its main file, PNG or WebP by the ending of FILE; .pdf holds all pages
+  -o DIR         everything: DIR/page/clean.png, clean.webp, thumb.webp, manifest.json, and for
+                 several pages clean.pdf (DIR exists, ends in /, or there are several inputs)
   Further pages of an input get p0002 and so on into their names.
 
 Examples:
   inkpool clean page.png                         writes page.clean.png
   inkpool clean page.jpg -o clean.webp
+  inkpool clean chapter.tif -o chapter.pdf
   inkpool clean scans/ more/*.tif -o cleaned/    folders are searched for images
   inkpool clean photo.jpg --preset photo -o web/ --set quality=70
   scanimage --format=png | inkpool clean - -o page.png
@@ -51,7 +52,7 @@ pub struct CleanArgs {
     /// What to make: document (the default), photo
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Changes a setting of the preset: denoise=auto|off|gray|keep, quality=1..100
+    /// Changes a setting of the preset: denoise=auto|off|gray|keep, quality=1..100, pdf=auto|on|off
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::setting)]
     set: Vec<(String, String)>,
     /// Print one JSON object for each input on standard output
@@ -110,8 +111,9 @@ fn prepare(args: &CleanArgs) -> Result<Work, Wrong> {
             let remedy = refusal.remedy.map_or_else(String::new, |remedy| format!(" {remedy}"));
             Wrong::Usage(format!("{}{remedy}", refusal.detail))
         })?;
-    let located = locate::find(&config.models.directory, &config.models.onnxruntime)?;
-    let made: Vec<String> = spec.outputs.iter().map(|output| output.name.clone()).collect();
+    let located = locate::find(&config.models.directory, &config.models.onnxruntime, &config.models.pdfium)?;
+    let pdf = spec.pdf.iter().map(|pdf| pdf.name.clone());
+    let made: Vec<String> = spec.outputs.iter().map(|output| output.name.clone()).chain(pdf).collect();
     let inputs = inputs::expand(&args.inputs, args.output.as_deref(), &made)?;
     let folder = args.inputs.len() > 1 || args.inputs.iter().any(|input| input.is_dir());
     let jobs = targets::assign(inputs, args.output.as_deref(), folder, &spec).map_err(Wrong::Usage)?;
@@ -130,6 +132,7 @@ async fn clean(work: Work) -> anyhow::Result<Exit> {
         model: work.located.model,
         model_sha256: work.located.model_sha256,
         onnxruntime: work.located.onnxruntime,
+        pdfium: work.located.pdfium,
         network: work.spec.denoise != Denoise::Off,
     })?;
     let stop = CancellationToken::new();

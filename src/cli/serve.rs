@@ -94,7 +94,7 @@ fn settings(args: &ServeArgs) -> Result<Config, crate::config::ConfigError> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let app = App::start(config).await?;
+    let app = Box::pin(App::start(config)).await?;
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}

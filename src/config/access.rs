@@ -1,5 +1,7 @@
 //! Settings of who may come in.
 
+pub mod quotas;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, Config, Rule};
@@ -44,8 +46,16 @@ impl Serialize for Hidden {
 }
 
 impl Config {
-    pub(super) fn access_rules(&self) -> [Rule; 4] {
+    pub(super) fn access_rules(&self) -> [Rule; 6] {
+        let [quotas] = self.quota_rules();
         [
+            quotas,
+            (
+                "auth.look_again_s",
+                self.auth.look_again_s,
+                (1..=300).contains(&self.auth.look_again_s),
+                "1 to 300: so long does the event stream of a disabled user go on at other nodes",
+            ),
             (
                 "auth.password_score_min",
                 self.auth.password_score_min.into(),

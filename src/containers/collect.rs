@@ -22,7 +22,7 @@ use crate::pipeline::wire::{Done, OutFile, RunLimits};
 
 /// The account of a job, one for each.
 pub const MANIFEST: &str = "manifest.json";
-/// A manifest of 200 pages with four files each has about 250 kB.
+/// A manifest of 200 pages with five files each has about 300 kB.
 const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const READ_BYTES: usize = 128 * 1024;
 
@@ -77,9 +77,9 @@ fn check(
     if done.pages_count == 0 || done.pages_count > pages.pages_max {
         return Err(format!("{} pages", done.pages_count));
     }
-    let expected = names(spec, done.pages_count);
-    let announced: BTreeSet<&str> = done.files.iter().map(|file| file.name.as_str()).collect();
-    if announced.len() != done.files.len() || announced != expected.iter().map(String::as_str).collect() {
+    let (wanted, allowed) = names(spec, done.pages_count);
+    let announced: BTreeSet<String> = done.files.iter().map(|file| file.name.clone()).collect();
+    if announced.len() != done.files.len() || !announced.is_superset(&wanted) || !announced.is_subset(&allowed) {
         return Err("it announces other files than were asked for".to_owned());
     }
     let total = done.files.iter().map(|file| file.size_bytes).fold(0u64, u64::saturating_add);
@@ -87,7 +87,7 @@ fn check(
         return Err(format!("{total} bytes in all, at most {}", limits.total_bytes_max));
     }
     let out = open_directory(CWD, directory.join(OUTPUT)).map_err(|error| error.to_string())?;
-    nothing_else(&out, &expected)?;
+    nothing_else(&out, &announced)?;
     let mut collected = Vec::with_capacity(done.files.len());
     for facts in &done.files {
         let file = open(&out, facts, limits).map_err(|why| format!("{}: {why}", facts.name))?;
@@ -97,14 +97,18 @@ fn check(
     Ok(collected)
 }
 
-/// Every name that a job of this spec and so many pages makes.
-fn names(spec: &Spec, pages_count: u32) -> BTreeSet<String> {
-    let pages = 1..=pages_count;
-    let of_page = |page: u32| {
-        let folder = if page == 1 { String::new() } else { format!("p{page:04}/") };
-        spec.outputs.iter().map(move |output| format!("{folder}{}", output.name))
-    };
-    pages.flat_map(of_page).chain([MANIFEST.to_owned()]).collect()
+/// Every name that a job of this spec and so many pages makes, and with them those that it may make: whether the first page
+/// gets a picture from before depends on its format.
+fn names(spec: &Spec, pages_count: u32) -> (BTreeSet<String>, BTreeSet<String>) {
+    let place = |page: u32, name: &str| if page == 1 { name.to_owned() } else { format!("p{page:04}/{name}") };
+    let pages = || 1..=pages_count;
+    let of_page = |page: u32| spec.outputs.iter().map(move |output| place(page, &output.name));
+    let pdf = spec.pdf_of(pages_count as usize).map(|pdf| pdf.name.clone());
+    let before = |page: u32| spec.before.iter().map(move |output| place(page, &output.name));
+    let mut wanted: BTreeSet<String> = pages().flat_map(of_page).chain(pdf).chain([MANIFEST.to_owned()]).collect();
+    wanted.extend(pages().skip(1).flat_map(before));
+    let allowed = wanted.iter().cloned().chain(pages().take(1).flat_map(before)).collect();
+    (wanted, allowed)
 }
 
 /// That there is no file and no folder which the names do not account for.
@@ -187,6 +191,8 @@ fn verify(mut file: File, facts: &OutFile, pages: &RunLimits) -> Result<File, St
         }
         serde_json::from_reader::<_, serde::de::IgnoredAny>(io::BufReader::new(&mut file))
             .map_err(|_| "it is no JSON".to_owned())?;
+    } else if facts.name.ends_with(".pdf") {
+        verify_pdf(&mut file, facts)?;
     } else {
         verify_image(&mut file, facts, pages)?;
     }
@@ -210,11 +216,27 @@ fn verify_image(file: &mut File, facts: &OutFile, pages: &RunLimits) -> Result<(
     }
 }
 
+/// A PDF by its first and last bytes. No reader is asked here: it would parse what a stranger may have written. So it is
+/// also never shown by the server, only sent to be saved.
+fn verify_pdf(file: &mut File, facts: &OutFile) -> Result<(), String> {
+    const FIRST: &[u8] = b"%PDF-1.4\n";
+    const LAST: &[u8; 7] = b"\n%%EOF\n";
+    let broken = |error: io::Error| error.to_string();
+    if facts.content_type != "application/pdf" || (facts.width_px, facts.height_px) != (0, 0) {
+        return Err(format!("announced as {} of {} x {} px", facts.content_type, facts.width_px, facts.height_px));
+    }
+    let mut first = [0; FIRST.len()];
+    file.read_exact(&mut first).map_err(broken)?;
+    let mut last = [0; LAST.len()];
+    file.seek(io::SeekFrom::End(-7)).and_then(|_| file.read_exact(&mut last)).map_err(broken)?;
+    if first == FIRST && last == *LAST { Ok(()) } else { Err("it is no PDF".to_owned()) }
+}
+
 /// How names of outputs of that kind end; what is never made has none.
 fn extension(format: Format) -> &'static str {
     match format {
         Format::Png => ".png",
         Format::Webp => ".webp",
-        Format::Jpeg | Format::Tiff | Format::Bmp | Format::Gif | Format::Pnm => "/",
+        Format::Jpeg | Format::Tiff | Format::Bmp | Format::Gif | Format::Pnm | Format::Pdf => "/",
     }
 }

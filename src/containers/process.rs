@@ -1,5 +1,6 @@
 //! Slots as sandboxed child processes: the runtime where there is no container engine.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ pub struct ProcessSettings {
     pub model_sha256: String,
     /// The library of ONNX Runtime.
     pub onnxruntime: PathBuf,
+    /// The library of PDFium, if PDF shall be read.
+    pub pdfium: Option<PathBuf>,
     /// Whether jobs may ask for the network. Workers that load none start sooner and take less memory.
     pub network: bool,
 }
@@ -80,6 +83,7 @@ impl ProcessRuntime {
             .args(["--model-sha256", &settings.model_sha256])
             .arg("--onnxruntime")
             .arg(&settings.onnxruntime)
+            .args(settings.pdfium.iter().flat_map(|pdfium| [OsStr::new("--pdfium"), pdfium.as_os_str()]))
             .args(["--memory-bytes-max", &order.memory_bytes_max.to_string()])
             .args(["--open-files-max", &order.open_files_max.to_string()])
             .args(["--file-bytes-max", &order.file_bytes_max.to_string()])

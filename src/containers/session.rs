@@ -17,8 +17,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const TEXT_LETTERS_MAX: usize = 500;
 /// Letters of the name of a stage.
 const STAGE_LETTERS_MAX: usize = 32;
-/// Messages of one job: 200 pages with a dozen stages, and ten a second for the longest deadline.
-const MESSAGES_MAX: u32 = 20_000;
+/// Messages of one job: 200 pages with a dozen stages, and ten a second for the three hours that 200 drawn pages may take.
+const MESSAGES_MAX: u32 = 120_000;
 
 /// What came of a job.
 #[derive(Debug, Clone)]
@@ -61,13 +61,16 @@ pub struct Session {
 pub struct Bounds {
     /// From its start until it has a plan, and from when it has its memory until its end.
     pub deadline: Duration,
+    /// Added for each megapixel of the plan, if that makes it longer: how many pages an input has may be known to nobody
+    /// before.
+    pub per_megapixel: Duration,
     /// Where what its plan asks for is reserved; `None` where nothing else runs.
     pub memory: Option<MemoryBudget>,
 }
 
 impl From<Duration> for Bounds {
     fn from(deadline: Duration) -> Self {
-        Self { deadline, memory: None }
+        Self { deadline, per_megapixel: Duration::ZERO, memory: None }
     }
 }
 
@@ -83,11 +86,15 @@ pub async fn execute(
     cancel: CancellationToken,
     mut on_progress: impl FnMut(&str, f32) + Send,
 ) -> Session {
-    let Bounds { deadline, memory } = bounds.into();
+    let Bounds { deadline, per_megapixel, memory } = bounds.into();
+    let pixels_max = run.limits.pixels_max.saturating_mul(run.limits.pages_max.into());
     let mut job = Job { stage: None, limit_bytes: run.limits.memory_bytes_max, deadline };
     let start = ToWorker::Run(Box::new(run));
     let mut ended = bounded(work(worker, start, &mut job, &mut on_progress), deadline, &cancel).await;
-    if let Ended::Planned(peak_bytes) = ended {
+    if let Ended::Planned(peak_bytes, pixels_total) = ended {
+        let megapixels = u32::try_from(pixels_total.min(pixels_max).div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let deadline = deadline.max(per_megapixel.saturating_mul(megapixels));
+        job.deadline = deadline;
         let reserved = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
@@ -104,7 +111,7 @@ pub async fn execute(
             worker.kill().await;
             Verdict::Cancelled
         }
-        Ended::Planned(_) => {
+        Ended::Planned(..) => {
             let exit = worker.kill().await;
             Verdict::Lost(job.lost(Lost::Protocol("a second plan".to_owned()), exit, None))
         }
@@ -144,7 +151,8 @@ async fn reserve(memory: Option<&MemoryBudget>, bytes: u64) -> Option<Reservatio
 
 enum Ended {
     Answer(Verdict),
-    Planned(u64),
+    /// Memory and pixels that the plan asks for.
+    Planned(u64, u64),
     Lost(Lost),
     Deadline,
     Cancelled,
@@ -175,10 +183,10 @@ async fn work(
             return Ended::Lost(Lost::Protocol(format!("more than {MESSAGES_MAX} messages")));
         }
         match message {
-            Ok(FromWorker::Planned { limit_bytes, peak_bytes, .. }) => {
+            Ok(FromWorker::Planned { limit_bytes, peak_bytes, pixels_total, .. }) => {
                 let peak_bytes = peak_bytes.min(job.limit_bytes);
                 job.limit_bytes = limit_bytes.min(job.limit_bytes);
-                return Ended::Planned(peak_bytes);
+                return Ended::Planned(peak_bytes, pixels_total);
             }
             Ok(FromWorker::Progress { stage, fraction }) => {
                 let stage = clean(&stage, STAGE_LETTERS_MAX);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::extract::{Json, Page, PageQuery, Path, Query, cut};
+use super::extract::{Json, Page, Path};
 use super::identity::{Address, Member};
 use super::problem::Problem;
 use crate::auth::now_ms;
@@ -106,22 +106,6 @@ pub async fn create(
     let auth = state.auth()?.clone();
     let account = auth.register(address, &new.username, new.password, new.invitation.as_deref()).await?;
     Ok((StatusCode::CREATED, axum::Json(account.into())))
-}
-
-/// All accounts, newest first.
-#[utoipa::path(get, path = "/accounts", operation_id = "list_accounts", tag = "accounts",
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses(
-    (status = 200, body = Page<Account>),
-    (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
-))]
-pub async fn list(
-    State(state): State<AppState>,
-    Query(page): Query<PageQuery>,
-) -> Result<axum::Json<Page<Account>>, Problem> {
-    let items_max = page.items_max(&state)?;
-    let rows = state.auth()?.accounts().accounts(page.before()?.map(AccountId), items_max + 1).await?;
-    let (rows, next_cursor) = cut(rows, items_max, |row| row.id.0);
-    Ok(axum::Json(Page { items: rows.into_iter().map(Account::from).collect(), next_cursor }))
 }
 
 /// An invitation.

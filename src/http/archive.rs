@@ -21,12 +21,13 @@ use super::problem::{Kind, Problem};
 use super::zip;
 use crate::blobs::{Blobs, Key};
 use crate::job::ImageId;
-use crate::store::{FileRow, ImageRow};
+use crate::store::{FileRow, ImageRow, NewFile};
 
 /// Bytes that wait for a slow client; the objects wait beyond.
 const WINDOW_BYTES: usize = 256 << 10;
 /// What is the result, by the base name of its file; without either the first picture that is no thumbnail.
 const RESULTS: [&str; 2] = ["clean.png", "full.webp"];
+const NO_RESULTS: [&str; 2] = ["thumb.webp", "before.webp"];
 
 /// What to pack.
 #[derive(Debug, Deserialize)]
@@ -50,8 +51,8 @@ struct Member {
 /// Images as one ZIP: the result of every page side by side, or a folder for each image with everything there is.
 #[utoipa::path(get, path = "/images/archive", operation_id = "download_archive", tag = "images",
     params(("ids" = String, Query, description = "Ids of images, separated by commas"),
-        ("files" = Option<String>, Query, description = "`results`: the best file of every page; `all`, the default: a \
-            folder for each image with all its files", example = "results")), responses(
+        ("files" = Option<String>, Query, description = "`results`: the best file of every page, and the \
+            PDF of several; `all`, the default: a folder for each image with all its files", example = "results")), responses(
     (status = 200, description = "A ZIP, streamed", content_type = "application/zip", body = Vec<u8>),
     (status = 400, description = "`invalid_parameter`", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
@@ -165,11 +166,13 @@ fn bounded(what: &str, limit: u64, measured: u64) -> Result<(), Problem> {
 fn members_of(image: &ImageRow, files: Vec<FileRow>, all: bool, names: &mut Names) -> Vec<Member> {
     let result = files.iter().map(|row| base(&row.file.name)).filter(|name| *name != "manifest.json");
     let best = RESULTS.into_iter().find(|best| result.clone().any(|name| name == *best));
-    let Some(best) = best.or_else(|| result.clone().find(|name| *name != "thumb.webp")).map(str::to_owned) else {
+    let Some(best) = best.or_else(|| result.clone().find(|name| !NO_RESULTS.contains(name))).map(str::to_owned) else {
         return if all { vec![original(image, &names.stem_of(&image.filename))] } else { Vec::new() };
     };
     let stem = names.stem_of(&image.filename);
-    let chosen = files.into_iter().filter(|row| all || base(&row.file.name) == best).map(|row| Member {
+    // The PDF of several pages is the result that its owner asked for, as well as the page.
+    let is_result = |file: &NewFile| base(&file.name) == best || file.content_type == "application/pdf";
+    let chosen = files.into_iter().filter(|row| all || is_result(&row.file)).map(|row| Member {
         name: if all { format!("{stem}/{}", row.file.name) } else { of_output(&format!("{stem}."), &row.file.name) },
         size_bytes: row.file.size_bytes,
         dos: zip::dos_time(image.created_at_ms),

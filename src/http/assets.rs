@@ -29,16 +29,16 @@ macro_rules! assets {
 }
 
 const ASSETS: &[Asset] = &assets! {
-    "text/css; charset=utf-8": "app.css" "docs.css" "views.css";
+    "text/css; charset=utf-8": "app.css" "docs.css" "hooks.css" "views.css";
     "text/html; charset=utf-8": "docs.html";
     "text/javascript; charset=utf-8":
-        "account.js" "api.js" "app.js" "cards.js" "cluster.js" "desk.js" "docs.js" "door.js" "events.js" "image.js" "intake.js" "library.js"
-        "look.js" "router.js" "say.js" "stage.js" "uploads.js" "words.js" "words/en.js" "words/ru.js";
+        "account.js" "api.js" "app.js" "cards.js" "cluster.js" "desk.js" "docs.js" "door.js" "events.js" "failures.js" "hooks.js" "image.js" "intake.js" "library.js"
+        "look.js" "people.js" "quota.js" "router.js" "say.js" "stage.js" "tus.js" "uploads.js" "words.js" "words/en.js" "words/ru.js";
     "image/svg+xml": "icon.svg";
 };
 
 /// Paths that people have in their browser's bar: the same shell, whose modules show what the path says.
-const VIEWS: [&str; 4] = ["/", "/library", "/images/{id}", "/cluster"];
+const VIEWS: [&str; 5] = ["/", "/library", "/images/{id}", "/cluster", "/webhooks"];
 
 /// Routes of the page.
 pub fn routes() -> axum::Router<AppState> {

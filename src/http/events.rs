@@ -101,12 +101,13 @@ fn open(state: &AppState, caller: Caller, job: Option<JobId>, after: Option<i64>
     let progress = state.control.watch_progress();
     let feed = Feed { state: state.clone(), owner, job, after, sent: None, sender, _place: place };
     let shutdown = state.shutdown.clone();
-    let told = state.ports.auth.as_ref().map(|auth| auth.watch_ended());
+    let auth = state.ports.auth.clone();
+    let told = auth.as_ref().map(|auth| auth.watch_ended());
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
             // Whoever is logged out sees nothing more.
-            () = caller.ended(told) => {}
+            () = caller.ended(auth.as_deref(), told) => {}
             () = feed.run(rows, progress) => {}
         }
     });

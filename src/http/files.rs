@@ -52,7 +52,9 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let found = find(&state, owner, id, &name).await?;
-    let save = query.download.as_deref().is_some_and(|value| value != "0");
+    // A browser's reader of PDF is no place for a stranger's: it is saved, and opened by whoever wants to.
+    let is_pdf = found.content_type == "application/pdf";
+    let save = is_pdf || query.download.as_deref().is_some_and(|value| value != "0");
     let etag = header_value(&found.etag)?;
     let common = [
         (header::ETAG, etag),

@@ -20,7 +20,7 @@ use super::AppState;
 use super::guard::is_this_machine;
 use super::problem::{Kind, Problem};
 use crate::auth::secret::Secret;
-use crate::auth::{Login, now_ms};
+use crate::auth::{Auth, Login, now_ms};
 use crate::job::{CredentialId, OwnerId};
 use crate::store::accounts::{CredentialKind, Role, Scope};
 
@@ -63,18 +63,23 @@ impl Caller {
         }
     }
 
-    /// Resolves when the session or token that this caller came in by has ended. Never in `open` mode.
-    pub async fn ended(&self, told: Option<Receiver<CredentialId>>) {
-        let (Self::Known(login), Some(mut told)) = (self, told) else { return std::future::pending().await };
+    /// Resolves when the session or token that this caller came in by has ended: at once if that was here, else when it is
+    /// looked at again. Never in `open` mode.
+    pub async fn ended(&self, auth: Option<&Auth>, told: Option<Receiver<CredentialId>>) {
+        let (Self::Known(login), Some(auth), Some(mut told)) = (self, auth, told) else {
+            return std::future::pending().await;
+        };
         let left_ms = login.credential.expires_at_ms.map_or(i64::MAX, |end| end.saturating_sub(now_ms()));
         let expired = tokio::time::sleep(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)));
         let revoked = async {
             // An error: some were missed, so nobody knows; the client comes again and is looked at anew.
             while told.recv().await.is_ok_and(|id| id != login.credential.id) {}
         };
+        let elsewhere = async { while auth.is_still_good(login.credential.id).await {} };
         tokio::select! {
             () = expired => {}
             () = revoked => {}
+            () = elsewhere => {}
         }
     }
 }
@@ -244,8 +249,10 @@ pub fn public(mut group: OpenApiRouter<AppState>) -> OpenApiRouter<AppState> {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
-    let methods = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
-    let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+    use Method as M;
+    let methods = [M::GET, M::HEAD, M::OPTIONS, M::PUT, M::POST, M::DELETE, M::PATCH];
+    let PathItem { get, head, options, put, post, delete, patch, .. } = item;
+    let operations = [get, head, options, put, post, delete, patch];
     methods.into_iter().zip(operations).filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 

@@ -11,10 +11,12 @@ use super::AppState;
 use super::extract::{Json, Owner, Page, PageQuery, Path, Query, cut};
 use super::limits::queue_full;
 use super::problem::Problem;
+use super::quota;
 use super::shapes::{self, Image, job_url};
 use crate::job::{ImageId, JobId, OwnerId, State as JobState};
 use crate::pipeline::spec::Overrides;
 use crate::store::{Admission, ImageFilter, ImageRow, NewJob, job_object};
+use crate::traces::{self, Moment, Span};
 
 /// Images whose files are looked up at once for a list: as many as the ledger has readers by default.
 const LOOKUPS: usize = 4;
@@ -149,6 +151,8 @@ pub struct Again {
     (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`unknown_preset`, `invalid_setting`", body = Problem,
      content_type = "application/problem+json"),
+    (status = 429, description = "`pixel_quota_reached`, `job_quota_reached`, with Retry-After", body = Problem,
+     content_type = "application/problem+json"),
     (status = 503, description = "`queue_full`, with Retry-After", body = Problem,
      content_type = "application/problem+json"),
 ))]
@@ -162,12 +166,14 @@ pub async fn process_again(
     let preset = spec.preset.clone();
     let spec = serde_json::to_value(spec).map_err(|error| Problem::internal(&error))?;
     let job = NewJob { id: JobId::fresh(), owner, image_id, preset, spec, lane: None };
-    let task_state = state.clone();
+    let (task_state, began) = (state.clone(), Moment::now());
     let admission =
         state.task(async move { Ok(task_state.ledger.process_again(job, task_state.queue_limits()).await?) }).await?;
     match admission.ok_or_else(|| Problem::not_found("image"))? {
         Admission::QueueFull(full) => Err(queue_full(&state, full, 1).await),
+        Admission::QuotaReached(full) => Err(quota::reached(&state, &full).await),
         Admission::Created(row) => {
+            drop(Span::since(began, row.id, None, "process again").with_id(traces::root(row.id)));
             state.control.work_arrived();
             let location = [(header::LOCATION, job_url(row.id))];
             Ok((StatusCode::ACCEPTED, location, axum::Json(job_object(&row))).into_response())

@@ -8,6 +8,7 @@ use super::AppState;
 use super::extract::{Owner, Page, PageQuery, Path, Query, cut};
 use super::limits::queue_full;
 use super::problem::{Kind, Problem};
+use super::quota;
 use super::shapes::Job;
 use crate::job::{JobId, State as JobState};
 use crate::store::{Cancelled, JobFilter, JobRow, Retried, job_object};
@@ -91,6 +92,8 @@ pub async fn cancel(
     (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`wrong_state`: it has not failed and was not cancelled", body = Problem,
      content_type = "application/problem+json"),
+    (status = 429, description = "`pixel_quota_reached`, `job_quota_reached`, with Retry-After", body = Problem,
+     content_type = "application/problem+json"),
     (status = 503, description = "`queue_full`, with Retry-After", body = Problem,
      content_type = "application/problem+json"),
 ))]
@@ -109,9 +112,11 @@ pub async fn retry(
         Retried::Now(row) => Ok(axum::Json(job_object(&row))),
         Retried::WrongState(row) => Err(wrong_state(&row, "Only failed and cancelled jobs can be retried.")),
         Retried::QueueFull(full) => Err(queue_full(&state, full, 1).await),
+        Retried::QuotaReached(full) => Err(quota::reached(&state, &full).await),
     }
 }
 
-fn wrong_state(row: &JobRow, why: &str) -> Problem {
+/// The state of a job does not allow it.
+pub fn wrong_state(row: &JobRow, why: &str) -> Problem {
     Problem::new(Kind::WrongState, format!("The job is {}. {why}", row.state))
 }

@@ -58,11 +58,14 @@ pub async fn queue_full(state: &AppState, full: QueueFull, wanted: u64) -> Probl
     let nodes = state.control.nodes().await.unwrap_or_default();
     let slots = nodes.iter().filter(|node| !node.draining).map(|node| u64::from(node.slots_count)).sum();
     let excess = full.measured.saturating_add(wanted).saturating_sub(full.limit);
-    Problem::queue_full(full, drained_after_s(typical_ms, excess, slots))
+    Problem::new(Kind::QueueFull, format!("{} jobs are waiting, and no more are taken.", full.measured))
+        .figures(format!("{} jobs", full.limit), format!("{} jobs", full.measured))
+        .remedy("Send it again after the time in Retry-After.")
+        .retry_after(drained_after_s(typical_ms, excess, slots))
 }
 
 /// Seconds until `excess` jobs should be done, rounded up.
-fn drained_after_s(typical_ms: Option<u64>, excess: u64, slots: u64) -> u64 {
+pub fn drained_after_s(typical_ms: Option<u64>, excess: u64, slots: u64) -> u64 {
     let work_ms = typical_ms.unwrap_or(TYPICAL_MS_UNKNOWN).saturating_mul(excess.max(1));
     work_ms.div_ceil(slots.max(1)).div_ceil(1000).max(1)
 }

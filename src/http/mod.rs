@@ -7,9 +7,11 @@ mod archive;
 mod assets;
 mod cluster;
 mod dead_letters;
+mod deliveries;
 mod description;
 mod events;
 mod extract;
+mod failures;
 pub mod filename;
 mod files;
 mod guard;
@@ -21,8 +23,10 @@ mod incoming;
 mod jobs;
 mod limits;
 mod observe;
+mod people;
 mod presets;
 pub mod problem;
+pub mod quota;
 mod range;
 mod routes;
 mod server;
@@ -32,6 +36,7 @@ mod shell;
 mod signing;
 mod tokens;
 mod upload;
+mod webhooks;
 mod zip;
 
 pub use observe::describe_metrics;
@@ -54,10 +59,13 @@ use tracing::Instrument;
 use crate::auth::Auth;
 use crate::blobs::Blobs;
 use crate::cluster::Control;
-use crate::config::Config;
+use crate::config::{Config, Runtime};
+use crate::pipeline::engine::locate;
 use crate::pipeline::spec::Presets;
 use crate::pipeline::wire::RunLimits;
+use crate::store::quotas::Quota;
 use crate::store::{Ledger, QueueLimits};
+use crate::webhooks::Guard;
 
 /// JSON bodies are small: the largest has a preset and its settings.
 pub const JSON_BYTES_MAX: usize = 64 * 1024;
@@ -79,6 +87,8 @@ pub struct Ports {
     pub config: Arc<Config>,
     /// Signs paths for announced uploads.
     pub signer: Arc<UrlSigner>,
+    /// Looks at the URLs of webhooks.
+    pub guard: Guard,
     /// Renders what the recorder has counted.
     pub metrics: PrometheusHandle,
 }
@@ -156,6 +166,13 @@ impl AppState {
         self.ports.auth.as_ref().ok_or_else(none)
     }
 
+    /// Whether workers of this deployment read PDF. Images for Docker slots carry PDFium; a worker without it says so itself.
+    fn reads_pdf(&self) -> bool {
+        let setting = self.config.models.pdfium.as_str();
+        let found = || locate::find_pdfium(setting).is_ok_and(|found| found.is_some());
+        setting != locate::PDFIUM_OFF && (self.config.slots.runtime == Runtime::Docker || found())
+    }
+
     fn idle_timeout(&self) -> Duration {
         Duration::from_secs(self.config.http.idle_timeout_s)
     }
@@ -171,6 +188,7 @@ impl AppState {
             bulk_from_jobs: jobs.bulk_from_jobs,
             attempts_max: jobs.attempts_max,
             crashes_max: jobs.crashes_max,
+            quota: Quota::usual(&self.config),
         }
     }
 

@@ -67,11 +67,13 @@ fn method_label(method: &Method) -> &'static str {
 pub fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!("inkpool_refusals_total", "Problem documents sent, by code");
+    describe_counter!("inkpool_trace_spans_dropped_total", "Spans that no collector took");
     describe_counter!("inkpool_bytes_in_total", Unit::Bytes, "Bytes of uploads read");
     describe_counter!("inkpool_bytes_out_total", Unit::Bytes, "Bytes of files sent");
     describe_histogram!("inkpool_http_request_duration_seconds", Unit::Seconds, "Time until the answer began");
     describe_counter!("inkpool_events_published_total", "Events published for programs outside");
     describe_counter!("inkpool_submissions_total", "Submissions over NATS, by outcome");
+    describe_counter!("inkpool_webhook_attempts_total", "Attempts to bring something to a webhook, by outcome");
     describe_counter!("inkpool_event_stream_lost_total", "Times that the stream of events had lost some");
     describe_gauge!("inkpool_jobs", "Unfinished jobs by lane and state");
     describe_gauge!("inkpool_slots", "Slots by node and state");

@@ -17,7 +17,7 @@ pub struct PresetView {
     title: String,
     /// What is done to each page, in order.
     steps: Vec<String>,
-    /// Names of the files of the first page.
+    /// Names of the files of the first page, and of the PDF that inputs of several pages get.
     outputs: Vec<String>,
 }
 
@@ -28,9 +28,7 @@ pub async fn list(State(state): State<AppState>) -> axum::Json<Page<PresetView>>
         name: preset.name.clone(),
         title: preset.title.clone(),
         steps: preset.steps().into_iter().map(str::to_owned).collect(),
-        outputs: std::iter::once("original".to_owned())
-            .chain(preset.outputs.iter().map(|output| output.name.clone()))
-            .collect(),
+        outputs: std::iter::once("original".to_owned()).chain(preset.names().map(str::to_owned)).collect(),
     });
     axum::Json(Page::whole(views.collect()))
 }

@@ -12,7 +12,8 @@ use crate::auth::password::PasswordError;
 use crate::blobs::BlobError;
 use crate::cluster::ControlError;
 use crate::job::{Refusal, RefusalCode};
-use crate::store::{LedgerError, QueueFull};
+use crate::store::LedgerError;
+use crate::webhooks::TargetError;
 
 /// Seconds after which a client may try again when something is restarting.
 const RETRY_SOON_S: u64 = 5;
@@ -66,6 +67,16 @@ pub enum Kind {
     TooMany,
     /// Too many tries in too short a time.
     TooManyTries,
+    /// The user stores as much as they may.
+    StorageQuota,
+    /// The user has processed as much as they may in a day.
+    PixelQuota,
+    /// As many jobs of the user as may be are under way.
+    JobQuota,
+    /// An administrator has disabled the account.
+    AccountDisabled,
+    /// Nobody would be left to look after the server.
+    LastAdministrator,
     /// The server runs in `open` mode.
     NoAccounts,
     /// Nothing there, or somebody else's.
@@ -94,6 +105,22 @@ pub enum Kind {
     UploadDiffers,
     /// Enough uploads are announced.
     TooManyUploads,
+    /// Another request adds to the upload.
+    UploadLocked,
+    /// The bytes of a request do not begin where those of the upload end.
+    OffsetDiffers,
+    /// The bytes of a request are not those that its checksum stands for.
+    ChecksumDiffers,
+    /// Another version of the protocol for uploads in pieces, or none.
+    TusVersion,
+    /// A URL that no webhook may have.
+    WebhookUrl,
+    /// A webhook whose name stands for an address that it may not have.
+    WebhookAddress,
+    /// A webhook whose name stands for nothing.
+    WebhookUnresolved,
+    /// The webhook is off.
+    WebhookOff,
     /// Request line and headers are too long.
     HeadersTooLarge,
     /// A fault of ours.
@@ -112,7 +139,8 @@ pub enum Kind {
 
 impl Kind {
     /// Status, `code` and `title`: the whole policy at a glance.
-    const fn entry(self) -> (StatusCode, &'static str, &'static str) {
+    #[expect(clippy::too_many_lines, reason = "a table, a row for each problem")]
+    fn entry(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
             Self::Refused(code) => {
@@ -143,6 +171,11 @@ impl Kind {
             Self::PasswordRefused => (S::UNPROCESSABLE_ENTITY, "password_refused", "The password cannot be used"),
             Self::TooMany => (S::UNPROCESSABLE_ENTITY, "too_many", "There are as many as there may be"),
             Self::TooManyTries => (S::TOO_MANY_REQUESTS, "too_many_tries", "Too many tries"),
+            Self::StorageQuota => (S::TOO_MANY_REQUESTS, "storage_quota_reached", "You store as much as you may"),
+            Self::PixelQuota => (S::TOO_MANY_REQUESTS, "pixel_quota_reached", "Enough for one day"),
+            Self::JobQuota => (S::TOO_MANY_REQUESTS, "job_quota_reached", "Enough of your jobs are under way"),
+            Self::AccountDisabled => (S::FORBIDDEN, "account_disabled", "The account is disabled"),
+            Self::LastAdministrator => (S::CONFLICT, "last_administrator", "One administrator must be left"),
             Self::NoAccounts => (S::CONFLICT, "no_accounts", "This server has no accounts"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "Nothing here"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here"),
@@ -160,7 +193,20 @@ impl Kind {
             Self::AlreadyUploaded => (S::PRECONDITION_FAILED, "already_uploaded", "The bytes are there already"),
             Self::UploadDiffers => (S::UNPROCESSABLE_ENTITY, "upload_differs", "The bytes are not those announced"),
             Self::TooManyUploads => (S::SERVICE_UNAVAILABLE, "too_many_uploads", "Too many uploads are under way"),
+            Self::UploadLocked => (S::LOCKED, "upload_locked", "Another request adds to this upload"),
+            Self::OffsetDiffers => (S::CONFLICT, "offset_differs", "The upload goes on at another offset"),
+            // No standard one: the protocol's own.
+            Self::ChecksumDiffers => (
+                S::from_u16(460).unwrap_or(S::BAD_REQUEST),
+                "checksum_differs",
+                "The bytes are not those of the checksum",
+            ),
+            Self::TusVersion => (S::PRECONDITION_FAILED, "tus_version", "Another version of tus is spoken here"),
             Self::TooManySlots => (S::UNPROCESSABLE_ENTITY, "too_many_slots", "A node cannot have that many slots"),
+            Self::WebhookUrl => (S::UNPROCESSABLE_ENTITY, "webhook_url", "A webhook cannot have this URL"),
+            Self::WebhookAddress => (S::UNPROCESSABLE_ENTITY, "webhook_address", "A webhook cannot be at this address"),
+            Self::WebhookUnresolved => (S::UNPROCESSABLE_ENTITY, "webhook_unresolved", "The name has no address"),
+            Self::WebhookOff => (S::CONFLICT, "webhook_off", "The webhook is off"),
             Self::HeadersTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too long")
             }
@@ -296,15 +342,6 @@ impl Problem {
         Self::new(Kind::Unavailable, "A part of the server cannot be reached at the moment.").retry_after(RETRY_SOON_S)
     }
 
-    /// Too many unfinished jobs; `retry_after_s` is when one should be finished.
-    #[must_use]
-    pub fn queue_full(full: QueueFull, retry_after_s: u64) -> Self {
-        Self::new(Kind::QueueFull, format!("{} jobs are waiting, and no more are taken.", full.measured))
-            .figures(format!("{} jobs", full.limit), format!("{} jobs", full.measured))
-            .remedy("Send it again after the time in Retry-After.")
-            .retry_after(retry_after_s)
-    }
-
     /// An announced upload whose bytes are others.
     #[must_use]
     pub fn upload_differs(how: impl std::fmt::Display) -> Self {
@@ -380,6 +417,8 @@ impl From<AuthError> for Problem {
                 return Self::new(Kind::TooMany, error.to_string()).figures(figures.0, figures.1);
             }
             AuthError::WrongLogin => Kind::WrongLogin,
+            AuthError::Disabled => Kind::AccountDisabled,
+            AuthError::LastAdministrator => Kind::LastAdministrator,
             AuthError::InvalidUsername => Kind::InvalidUsername,
             AuthError::Password(_) => Kind::PasswordRefused,
             AuthError::NameTaken => Kind::UsernameTaken,
@@ -414,6 +453,20 @@ impl From<ControlError> for Problem {
                 .remedy("Ask for fewer, or raise slots.count_max."),
             ControlError::Unavailable(_) => Self::unavailable(&error),
         }
+    }
+}
+
+impl From<TargetError> for Problem {
+    fn from(error: TargetError) -> Self {
+        use TargetError as E;
+        let (kind, remedy) = match &error {
+            E::TooLong | E::NotAUrl | E::Scheme(_) | E::Credentials | E::Port(_) => {
+                (Kind::WebhookUrl, "Use a URL such as https://example.org/hook.")
+            }
+            E::Address => (Kind::WebhookAddress, "Use a receiver on the Internet, or have webhooks.allow_private set."),
+            E::Unresolved => (Kind::WebhookUnresolved, "Check the name, or try again when it has an address."),
+        };
+        Self::new(kind, format!("This is refused: {error}.")).remedy(remedy)
     }
 }
 

@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use super::identity::{Need, guarded};
 use super::problem::{Kind, Problem};
 use super::{
-    AppState, JSON_BYTES_MAX, accounts, archive, assets, cluster, dead_letters, events, files, guard, health, identity,
-    images, jobs, limits, observe, presets, sessions, tokens, upload,
+    AppState, JSON_BYTES_MAX, accounts, archive, assets, cluster, dead_letters, deliveries, events, failures, files,
+    guard, health, identity, images, jobs, limits, observe, people, presets, quota, sessions, tokens, upload, webhooks,
 };
 
 /// Headers of every answer that sets no stricter ones. The page needs its own scripts, styles and pictures, and
@@ -51,6 +51,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
         (name = "uploads", description = "Bytes that go past the server, or to a signed path of it"),
         (name = "jobs", description = "What is being made of them"),
         (name = "events", description = "Server-sent events"),
+        (name = "webhooks", description = "Addresses that are told what becomes of jobs"),
         (name = "presets", description = "What can be asked for"),
         (name = "accounts", description = "Login, sessions, tokens"),
         (name = "cluster", description = "Nodes, slots, queues"),
@@ -86,17 +87,31 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(accounts::create))
         .routes(routes!(sessions::create))
         // Its signature is all that is asked for.
-        .routes(routes!(upload::content::put));
+        .routes(routes!(upload::content::put))
+        .merge(upload::tus::speaking(OpenApiRouter::new().routes(routes!(upload::tus::options))));
     let own_account = OpenApiRouter::new()
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::revoke))
         .routes(routes!(sessions::change_password))
         .routes(routes!(tokens::list, tokens::create))
-        .routes(routes!(tokens::revoke));
+        .routes(routes!(tokens::revoke))
+        // Whoever makes one is told of all jobs from then on, by whatever token.
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::show, webhooks::change, webhooks::delete))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::ping))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(deliveries::again));
     let administrators = OpenApiRouter::new()
-        .routes(routes!(accounts::list))
+        .routes(routes!(people::list))
+        .routes(routes!(people::show, people::change))
+        .routes(routes!(people::set_quota))
+        .routes(routes!(people::reset_password))
         .routes(routes!(accounts::invitations, accounts::invite))
         .routes(routes!(accounts::revoke_invitation))
+        .routes(routes!(failures::list))
+        .routes(routes!(failures::retry))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::delete))
         .routes(routes!(dead_letters::replay))
@@ -104,6 +119,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(cluster::change));
     let everybody = OpenApiRouter::new()
         .routes(routes!(sessions::show, sessions::delete))
+        .routes(routes!(quota::show))
         .routes(routes!(images::list, upload::create))
         .routes(routes!(upload::announce::announce))
         .routes(routes!(upload::complete::complete))
@@ -120,10 +136,18 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(events::of_job))
         .routes(routes!(presets::list))
         .routes(routes!(presets::limits));
+    let in_pieces = OpenApiRouter::new().routes(routes!(upload::tus::create::create)).routes(routes!(
+        upload::tus::show,
+        upload::tus::head,
+        upload::tus::patch::patch,
+        upload::tus::terminate,
+        upload::tus::patch::posted
+    ));
     let v1 = identity::public(public)
         .merge(guarded(own_account, Need::OwnAccount))
         .merge(guarded(administrators, Need::Administrator))
-        .merge(guarded(everybody, Need::Login));
+        .merge(guarded(everybody, Need::Login))
+        .merge(upload::tus::speaking(guarded(in_pieces, Need::Login)));
     let health = OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -91,7 +91,7 @@ pub struct Credentials {
     (status = 200, body = Session, headers(("Set-Cookie" = String, description = "The session"))),
     (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "`wrong_login`", body = Problem, content_type = "application/problem+json"),
-    (status = 403, description = "`origin_not_allowed`", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "`account_disabled`, `origin_not_allowed`", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`no_accounts`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 429, description = "`too_many_tries`, with Retry-After", body = Problem,

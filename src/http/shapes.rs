@@ -1,5 +1,6 @@
 //! What clients see: the objects of the API.
 
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -127,6 +128,9 @@ pub struct Item {
     /// In place of the job when it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
+    /// Whether image and job were there already, as was asked for; absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deduplicated: bool,
 }
 
 /// The answer to an upload.
@@ -137,6 +141,12 @@ pub struct Items {
 }
 
 impl Items {
+    /// 200 where nothing new was stored, else 202.
+    pub fn status(&self) -> StatusCode {
+        let nothing_new = !self.items.is_empty() && self.items.iter().all(|item| item.deduplicated);
+        if nothing_new { StatusCode::OK } else { StatusCode::ACCEPTED }
+    }
+
     /// Where the first job is.
     pub fn first_job_url(&self) -> Option<String> {
         self.items.iter().find_map(|item| item.job.as_ref()?.get("id")?.as_str()?.parse().ok()).map(job_url)

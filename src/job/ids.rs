@@ -56,6 +56,14 @@ id!(
     DeadLetterId
 );
 id!(
+    /// An address that is told what becomes of jobs.
+    WebhookId
+);
+id!(
+    /// One thing to be brought there.
+    DeliveryId
+);
+id!(
     /// One upload.
     ImageId
 );

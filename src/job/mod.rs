@@ -6,8 +6,10 @@ pub mod refusal;
 pub mod retry;
 pub mod state;
 
-pub use ids::{AccountId, CredentialId, DeadLetterId, ImageId, InvitationId, JobId, OwnerId, UploadId};
-pub use outcome::{Crash, JobError, Outcome};
+pub use ids::{
+    AccountId, CredentialId, DeadLetterId, DeliveryId, ImageId, InvitationId, JobId, OwnerId, UploadId, WebhookId,
+};
+pub use outcome::{Crash, JobError, Outcome, bytes_figure, figure_bytes};
 pub use refusal::{Refusal, RefusalCode};
 pub use state::{Event, JobCore, State};
 

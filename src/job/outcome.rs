@@ -17,6 +17,8 @@ pub enum Outcome<T> {
     Lost(Crash),
     /// Not the job's fault (drain, store or runtime outage): the attempt is handed back.
     HandedBack(String),
+    /// Too large for this node, not for another one: the attempt is handed back with this reason.
+    HandedOver(JobError),
     /// The owner asked for it.
     Cancelled,
 }
@@ -66,6 +68,25 @@ impl JobError {
         }
     }
 
+    /// Why a job whose plan asks for `needed_bytes` waits for another node than this one, whose workers may have
+    /// `limit_bytes`.
+    #[must_use]
+    pub fn too_large_here(needed_bytes: u64, limit_bytes: u64, stage: &str) -> Self {
+        let detail =
+            "The image needs more memory than a worker of the node that took it may have; another node has it.";
+        Self {
+            limit: Some(bytes_figure(limit_bytes)),
+            measured: Some(bytes_figure(needed_bytes)),
+            ..Self::new(TOO_LARGE_HERE, detail, Some(stage), true)
+        }
+    }
+
+    /// What a node must give a worker for a job that waits with this error, bytes; `None` when any node will do.
+    #[must_use]
+    pub fn memory_needed_bytes(&self) -> Option<u64> {
+        if self.code == TOO_LARGE_HERE { figure_bytes(self.measured.as_deref()?) } else { None }
+    }
+
     /// The permanent error that a refusal in `stage` becomes.
     #[must_use]
     pub fn refused(refusal: Refusal, stage: &str) -> Self {
@@ -76,6 +97,21 @@ impl JobError {
             ..Self::new(refusal.code.as_str(), refusal.detail, Some(stage), false)
         }
     }
+}
+
+/// Code of [`JobError::too_large_here`].
+const TOO_LARGE_HERE: &str = "too_large_for_node";
+
+/// A figure as refusals have it.
+#[must_use]
+pub fn bytes_figure(bytes: u64) -> String {
+    format!("{bytes} bytes")
+}
+
+/// The other way.
+#[must_use]
+pub fn figure_bytes(figure: &str) -> Option<u64> {
+    figure.strip_suffix(" bytes")?.parse().ok()
 }
 
 /// How a worker was lost.
@@ -103,5 +139,20 @@ impl From<Crash> for JobError {
             limit: crash.limit,
             ..Self::new(&crash.code, crash.detail, crash.stage.as_deref(), true)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_job_needs_comes_back_from_its_error() {
+        let error = JobError::too_large_here(3_000_000_000, 2_000_000_000, "plan");
+        let error: JobError = serde_json::from_str(&serde_json::to_string(&error).unwrap()).unwrap();
+        assert_eq!(error.memory_needed_bytes(), Some(3_000_000_000));
+        assert_eq!(error.limit.as_deref(), Some("2000000000 bytes"));
+        assert_eq!(JobError { code: "crashed".to_owned(), ..error.clone() }.memory_needed_bytes(), None);
+        assert_eq!(JobError { measured: Some("many".to_owned()), ..error }.memory_needed_bytes(), None);
     }
 }

@@ -5,5 +5,6 @@ pub mod gate;
 pub mod geometry;
 pub mod plan;
 pub mod probe;
+pub mod resolution;
 pub mod spec;
 pub mod wire;

@@ -2,7 +2,8 @@
 //! Pure.
 
 use super::geometry::{Orientation, Rect, Size, Tiling};
-use super::spec::{Denoise, OutputFormat, OutputSize, OutputSpec, Spec, WEBP_SIDE_PX_MAX};
+use super::resolution::Resolution;
+use super::spec::{Denoise, OutputFormat, OutputSize, OutputSpec, PdfSpec, Spec, WEBP_SIDE_PX_MAX};
 use super::wire::RunLimits;
 use crate::job::{Refusal, RefusalCode};
 
@@ -32,7 +33,7 @@ impl Layout {
 }
 
 /// What the header of a page says beyond the probe, for the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PageFacts {
     /// As stored.
     pub stored: Size,
@@ -48,10 +49,14 @@ pub struct PageFacts {
     pub shrinks_at_decode: bool,
     /// What the decoder holds beside the pixels it gives, bytes.
     pub decoder_bytes: u64,
+    /// As stored, if the input says it.
+    pub resolution: Option<Resolution>,
+    /// Whether browsers show the input itself, which is its first page.
+    pub is_shown_by_browsers: bool,
 }
 
 /// One step of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Compressed bytes become pixels of `layout`, each side divided by `shrink` and rounded up.
     Decode {
@@ -77,8 +82,17 @@ pub enum Step {
         /// How the page is cut.
         tiling: Tiling,
     },
+    /// A small picture of the page as it came in is written, turned upright.
+    Before(Output, Orientation),
     /// One file is resized, encoded and written.
     Write(Output),
+    /// The page is added to the PDF of all pages.
+    Bind {
+        /// Size of its paper, points.
+        paper: (f64, f64),
+        /// A PNG with the pixels of the page, which has been written.
+        source: Option<String>,
+    },
 }
 
 /// One file of a page.
@@ -95,7 +109,7 @@ pub struct Output {
 }
 
 /// The work on one page.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PagePlan {
     /// Upright, as users see it.
     pub upright: Size,
@@ -106,7 +120,7 @@ pub struct PagePlan {
 }
 
 /// The work on an input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// In order.
     pub pages: Vec<PagePlan>,
@@ -114,6 +128,8 @@ pub struct Plan {
     pub peak_bytes: u64,
     /// Of all pages together.
     pub pixels_total: u64,
+    /// Name of the PDF of all pages.
+    pub pdf: Option<String>,
 }
 
 impl Plan {
@@ -141,7 +157,8 @@ const BUFFERS_BYTES: u64 = 4 << 20;
 /// # Errors
 /// [`RefusalCode::NeedsTooMuchMemory`] with figures.
 pub fn plan(pages: &[PageFacts], spec: &Spec, limits: &RunLimits) -> Result<Plan, Refusal> {
-    let pages: Vec<PagePlan> = pages.iter().zip(1..).map(|(facts, number)| page(facts, number, spec)).collect();
+    let pdf = spec.pdf_of(pages.len());
+    let pages: Vec<PagePlan> = pages.iter().zip(1..).map(|(facts, number)| page(facts, number, spec, pdf)).collect();
     let peak_bytes = PROGRAM_BYTES + pages.iter().map(|page| page.peak_bytes).max().unwrap_or(0);
     if peak_bytes > limits.memory_bytes_max {
         return Err(Refusal::new(
@@ -152,12 +169,12 @@ pub fn plan(pages: &[PageFacts], spec: &Spec, limits: &RunLimits) -> Result<Plan
         .remedy("Send a smaller image, or raise slots.memory_bytes_max."));
     }
     let pixels_total = pages.iter().map(|page| page.upright.pixels()).sum();
-    Ok(Plan { pages, peak_bytes, pixels_total })
+    Ok(Plan { pages, peak_bytes, pixels_total, pdf: pdf.map(|pdf| pdf.name.clone()) })
 }
 
-fn page(facts: &PageFacts, number: u32, spec: &Spec) -> PagePlan {
+fn page(facts: &PageFacts, number: u32, spec: &Spec, pdf: Option<&PdfSpec>) -> PagePlan {
     let mut steps = Vec::new();
-    let shrink = shrink(facts, spec);
+    let shrink = if pdf.is_some() { 1 } else { shrink(facts, spec) };
     let is_gray_wanted = spec.denoise == Denoise::Gray;
     let mut layout = if is_gray_wanted && facts.luma_at_decode { Layout::Gray } else { facts.layout };
     steps.push(Step::Decode { layout, shrink });
@@ -168,6 +185,10 @@ fn page(facts: &PageFacts, number: u32, spec: &Spec) -> PagePlan {
     if layout == Layout::Rgba && spec.denoise != Denoise::Off {
         steps.push(Step::Flatten);
         layout = Layout::Rgb;
+    }
+    if let Some(before) = spec.before.as_ref().filter(|_| number > 1 || !facts.is_shown_by_browsers) {
+        let stored = Size::new(facts.stored.width_px.div_ceil(shrink), facts.stored.height_px.div_ceil(shrink));
+        steps.push(Step::Before(output(before, stored, stored, number), facts.orientation));
     }
     if is_gray_wanted && layout != Layout::Gray {
         steps.push(Step::Luma);
@@ -187,7 +208,14 @@ fn page(facts: &PageFacts, number: u32, spec: &Spec) -> PagePlan {
     // The small files first: a full-size encoder then works beside nothing but the page.
     let mut outputs: Vec<Output> = spec.outputs.iter().map(|wanted| output(wanted, upright, decoded, number)).collect();
     outputs.sort_by_key(|output| output.size.pixels());
+    let source = outputs.iter().find(|output| output.format == OutputFormat::Png && output.size == upright);
+    let source = source.map(|output| output.name.clone());
     steps.extend(outputs.into_iter().map(Step::Write));
+    if let Some(pdf) = pdf {
+        let stored = facts.resolution.unwrap_or_else(|| Resolution::of(pdf.dpi_default));
+        let resolution = if facts.orientation.turns_sides() { stored.transposed() } else { stored };
+        steps.push(Step::Bind { paper: resolution.paper(upright), source });
+    }
     let peak_bytes = peak_bytes(facts, &steps);
     let steps = steps.into_iter().map(|step| weighed(step, facts.stored.pixels(), decoded.pixels())).collect();
     PagePlan { upright, steps, peak_bytes }
@@ -236,7 +264,8 @@ fn weighed(step: Step, stored: u64, decoded: u64) -> (Step, u64) {
         Step::Colour => decoded * 10,
         Step::Flatten | Step::Luma | Step::LumaUnlessMarked | Step::Orient(_) => decoded * 2,
         Step::Denoise { tiling, .. } => tiling.window.pixels() * tiling.tiles() * 200,
-        Step::Write(output) => match output.format {
+        Step::Bind { .. } => decoded * 2,
+        Step::Before(output, _) | Step::Write(output) => match output.format {
             OutputFormat::Png => decoded + output.size.pixels() * 30,
             OutputFormat::Webp { .. } => decoded + output.size.pixels() * 90,
         },
@@ -277,7 +306,9 @@ fn peak_bytes(facts: &PageFacts, steps: &[Step]) -> u64 {
                 let planes = if *keeps_colour { 2 * pixels } else { pixels };
                 page + planes + pixels / GATE_PIXELS_PER_BYTE + tiling.window.pixels() * NETWORK_BYTES_PER_PIXEL
             }
-            Step::Write(output) => page + writing_bytes(output, pixels, layout),
+            Step::Before(output, _) | Step::Write(output) => page + writing_bytes(output, pixels, layout),
+            // At most a copy of the page without its opacity, and what it is compressed to.
+            Step::Bind { .. } => page + 2 * page,
         };
         peak = peak.max(held + BUFFERS_BYTES);
     }
@@ -302,136 +333,4 @@ fn writing_bytes(output: &Output, pixels: u64, layout: Layout) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::pipeline::spec::{Overrides, Presets};
-
-    const LIMITS: RunLimits =
-        RunLimits { pixels_max: 100_000_000, side_px_max: 16_384, pages_max: 200, memory_bytes_max: 2 << 30 };
-
-    fn spec(preset: &str, denoise: &str) -> Spec {
-        let set = Overrides::from([("denoise".to_owned(), denoise.to_owned())]);
-        Presets::builtin().unwrap().resolve(preset, &set).unwrap()
-    }
-
-    fn facts(width_px: u32, height_px: u32, layout: Layout) -> PageFacts {
-        PageFacts {
-            stored: Size::new(width_px, height_px),
-            orientation: Orientation::Upright,
-            layout,
-            has_icc: false,
-            luma_at_decode: false,
-            shrinks_at_decode: false,
-            decoder_bytes: 0,
-        }
-    }
-
-    fn steps(facts: PageFacts, spec: &Spec) -> Vec<Step> {
-        let plan = plan(&[facts], spec, &LIMITS).unwrap();
-        plan.pages[0].steps.iter().map(|step| step.0.clone()).filter(|step| !matches!(step, Step::Write(_))).collect()
-    }
-
-    fn decode(layout: Layout) -> Step {
-        Step::Decode { layout, shrink: 1 }
-    }
-
-    #[test]
-    fn only_what_is_needed_is_done() {
-        let photo = spec("photo", "off");
-        assert_eq!(steps(facts(90, 60, Layout::Rgba), &photo), [decode(Layout::Rgba)]);
-        assert_eq!(steps(facts(90, 60, Layout::Cmyk), &photo), [decode(Layout::Cmyk), Step::Colour]);
-        let document = spec("document", "gray");
-        let clean = Step::Denoise { keeps_colour: false, tiling: Tiling::of(Size::new(90, 60)) };
-        assert_eq!(steps(facts(90, 60, Layout::Gray), &document), [decode(Layout::Gray), clean.clone()]);
-        let of_jpeg = PageFacts { luma_at_decode: true, ..facts(90, 60, Layout::Rgb) };
-        assert_eq!(steps(of_jpeg, &document), [decode(Layout::Gray), clean.clone()]);
-        let with_profile = PageFacts { has_icc: true, ..facts(90, 60, Layout::Rgba) };
-        let all = [decode(Layout::Rgba), Step::Colour, Step::Flatten, Step::Luma, clean.clone()];
-        assert_eq!(steps(with_profile, &document), all);
-        let kept = steps(facts(90, 60, Layout::Rgb), &spec("document", "keep"));
-        assert!(matches!(kept[..], [Step::Decode { .. }, Step::Denoise { keeps_colour: true, .. }]), "{kept:?}");
-        let looked_at = steps(of_jpeg, &spec("document", "auto"));
-        assert!(matches!(looked_at[1..], [Step::LumaUnlessMarked, Step::Denoise { .. }]), "{looked_at:?}");
-        let of_gray = steps(facts(90, 60, Layout::Gray), &spec("document", "auto"));
-        assert_eq!(of_gray, [decode(Layout::Gray), clean]);
-    }
-
-    #[test]
-    fn a_turned_page_is_planned_upright() {
-        let turned = PageFacts { orientation: Orientation::QuarterRight, ..facts(90, 60, Layout::Gray) };
-        let plan = plan(&[turned], &spec("document", "gray"), &LIMITS).unwrap();
-        assert_eq!(plan.pages[0].upright, Size::new(60, 90));
-        assert!(plan.pages[0].steps.iter().any(|step| step.0 == Step::Orient(Orientation::QuarterRight)));
-    }
-
-    #[test]
-    fn jpeg_is_shrunk_at_decode_only_if_every_output_is_small() {
-        let jpeg = PageFacts { shrinks_at_decode: true, ..facts(4_000, 3_000, Layout::Rgb) };
-        let mut photo = spec("photo", "off");
-        assert_eq!(steps(jpeg, &photo), [decode(Layout::Rgb)]);
-        photo.outputs.retain(|output| output.size != OutputSize::Same);
-        assert_eq!(steps(jpeg, &photo), [Step::Decode { layout: Layout::Rgb, shrink: 2 }]);
-        photo.outputs.retain(|output| output.name == "thumb.webp");
-        assert_eq!(steps(jpeg, &photo), [Step::Decode { layout: Layout::Rgb, shrink: 4 }]);
-    }
-
-    #[test]
-    fn a_side_that_webp_cannot_have_is_fitted() {
-        let plan = plan(&[facts(16_384, 40, Layout::Gray)], &spec("photo", "off"), &LIMITS).unwrap();
-        let Some((Step::Write(full), _)) = plan.pages[0].steps.last() else { panic!("{:?}", plan.pages[0].steps) };
-        assert_eq!((full.name.as_str(), full.size), ("full.webp", Size::new(16_383, 40)));
-    }
-
-    #[test]
-    fn the_largest_page_fits_into_the_default_memory() {
-        for (preset, denoise) in [("document", "gray"), ("document", "auto"), ("photo", "off")] {
-            let plan = plan(&[facts(10_000, 10_000, Layout::Rgb)], &spec(preset, denoise), &LIMITS);
-            assert!(plan.is_ok(), "{preset} {denoise}: {:?}", plan.err());
-        }
-    }
-
-    #[test]
-    fn pages_have_folders_from_the_second_on() {
-        let pages = [facts(90, 60, Layout::Gray), facts(40, 60, Layout::Gray)];
-        let plan = plan(&pages, &spec("photo", "off"), &LIMITS).unwrap();
-        let names: Vec<String> = plan
-            .pages
-            .iter()
-            .flat_map(|page| &page.steps)
-            .filter_map(|step| if let Step::Write(output) = &step.0 { Some(output.name.clone()) } else { None })
-            .collect();
-        assert!(names.contains(&"full.webp".to_owned()) && names.contains(&"p0002/full.webp".to_owned()), "{names:?}");
-        assert_eq!(plan.pixels_total, 90 * 60 + 40 * 60);
-    }
-
-    proptest! {
-        /// Whatever the page, every output lies within it and every step that turns pixels has work to do.
-        #[test]
-        fn outputs_lie_within_the_page(
-            width in 1u32..16_384, height in 1u32..6_000, value in 1u32..9, shrinks: bool, preset in 0usize..2,
-        ) {
-            let spec = spec(["document", "photo"][preset], ["gray", "off"][preset]);
-            let orientation = Orientation::from_exif(value);
-            let page = PageFacts { orientation, shrinks_at_decode: shrinks, ..facts(width, height, Layout::Rgb) };
-            let plan = plan(&[page], &spec, &RunLimits { memory_bytes_max: u64::MAX, ..LIMITS }).unwrap();
-            let upright = orientation.applied(Size::new(width, height));
-            prop_assert_eq!(plan.pages[0].upright, upright);
-            let Step::Decode { shrink, .. } = plan.pages[0].steps[0].0 else { panic!("no decoding") };
-            let decoded = Size::new(upright.width_px.div_ceil(shrink), upright.height_px.div_ceil(shrink));
-            let mut written = 0;
-            for (step, _) in &plan.pages[0].steps {
-                let Step::Write(output) = step else { continue };
-                written += 1;
-                prop_assert!(output.size.width_px >= 1 && output.size.height_px >= 1);
-                prop_assert!(output.size.width_px <= output.crop.size.width_px);
-                prop_assert!(output.size.height_px <= output.crop.size.height_px);
-                prop_assert!(output.crop.left_px + output.crop.size.width_px <= decoded.width_px);
-                prop_assert!(output.crop.top_px + output.crop.size.height_px <= decoded.height_px);
-            }
-            prop_assert_eq!(written, spec.outputs.len());
-            prop_assert!(plan.peak_bytes > upright.pixels() / u64::from(shrink * shrink));
-        }
-    }
-}
+mod tests;

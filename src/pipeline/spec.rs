@@ -67,6 +67,29 @@ pub enum OutputSize {
     },
 }
 
+/// One file of all pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PdfSpec {
+    /// File name, such as `clean.pdf`.
+    pub name: String,
+    /// For which inputs it is made.
+    pub when: PdfWhen,
+    /// Resolution of pages whose input says none, dots per inch.
+    pub dpi_default: u32,
+}
+
+/// For which inputs a PDF is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PdfWhen {
+    /// For those of several pages.
+    Auto,
+    /// For all.
+    On,
+    /// For none.
+    Off,
+}
+
 /// A preset with everything resolved: the whole of what a worker needs to know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
@@ -76,6 +99,24 @@ pub struct Spec {
     pub denoise: Denoise,
     /// Files to make of each page.
     pub outputs: Vec<OutputSpec>,
+    /// File to make of all pages. Jobs of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pdf: Option<PdfSpec>,
+    /// Small picture of each page as it came in, where a browser can show no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<OutputSpec>,
+}
+
+impl Spec {
+    /// The PDF that an input of so many pages gets.
+    #[must_use]
+    pub fn pdf_of(&self, pages_count: usize) -> Option<&PdfSpec> {
+        self.pdf.as_ref().filter(|pdf| match pdf.when {
+            PdfWhen::Auto => pages_count > 1,
+            PdfWhen::On => true,
+            PdfWhen::Off => false,
+        })
+    }
 }
 
 /// A named recipe, as it stands in `config/presets.toml`.
@@ -89,6 +130,12 @@ pub struct Preset {
     pub denoise: Denoise,
     /// Files to make of each page.
     pub outputs: Vec<OutputSpec>,
+    /// File to make of all pages.
+    #[serde(default)]
+    pub pdf: Option<PdfSpec>,
+    /// Small picture of each page as it came in.
+    #[serde(default)]
+    pub before: Option<OutputSpec>,
 }
 
 /// All presets of a deployment.
@@ -123,6 +170,10 @@ const OUTPUTS_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 64;
 /// WebP knows no longer side, pixels.
 pub const WEBP_SIDE_PX_MAX: u32 = 16_383;
+/// Resolutions that a scanner may have, dots per inch: what says less or more does not know.
+pub const DPI_MIN: u32 = 50;
+/// See [`DPI_MIN`].
+pub const DPI_MAX: u32 = 2_400;
 /// Names that files beside the outputs have.
 const NAMES_TAKEN: [&str; 2] = ["original", "manifest.json"];
 
@@ -149,23 +200,40 @@ impl Denoise {
         [("auto", Self::Auto), ("off", Self::Off), ("gray", Self::Gray), ("keep", Self::Keep)];
 }
 
+impl PdfWhen {
+    const ALL: [(&'static str, Self); 3] = [("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
+}
+
 impl Preset {
+    /// Names of the files of the first page and of all pages together, without `before`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let of_pages = self.outputs.iter().map(|output| output.name.as_str());
+        of_pages.chain(self.pdf.as_ref().map(|pdf| pdf.name.as_str()))
+    }
+
     /// Steps that a page passes, in order.
     #[must_use]
     pub fn steps(&self) -> Vec<&'static str> {
-        let all = ["decode", "colour", "orient", "denoise", "gate", "resize", "encode", "manifest"];
-        all.into_iter().filter(|step| !matches!(*step, "denoise" | "gate") || self.denoise != Denoise::Off).collect()
+        let all = ["decode", "colour", "orient", "denoise", "gate", "resize", "encode", "bind", "manifest"];
+        let is_passed = |step: &&str| match *step {
+            "denoise" | "gate" => self.denoise != Denoise::Off,
+            "bind" => self.pdf.is_some(),
+            _ => true,
+        };
+        all.into_iter().filter(is_passed).collect()
     }
 
     fn broken_rule(&self) -> Option<&'static str> {
-        let names: Vec<&str> = self.outputs.iter().map(|output| output.name.as_str()).collect();
+        let pictures = || self.outputs.iter().chain(&self.before);
+        let before = self.before.as_ref().map(|before| before.name.as_str());
+        let names: Vec<&str> = self.names().chain(before).collect();
         let distinct: BTreeSet<&str> = names.iter().copied().collect();
-        let sizes_hold = self.outputs.iter().all(|output| match output.size {
+        let sizes_hold = pictures().all(|output| match output.size {
             OutputSize::Same => true,
             OutputSize::Fit { width_px, height_px } => side_holds(width_px) && side_holds(height_px),
             OutputSize::Fill { side_px } => side_holds(side_px),
         });
-        let qualities_hold = self.outputs.iter().all(|output| match output.format {
+        let qualities_hold = pictures().all(|output| match output.format {
             OutputFormat::Png => true,
             OutputFormat::Webp { quality } => (1..=100).contains(&quality),
         });
@@ -174,13 +242,18 @@ impl Preset {
                 is_plain_name(&self.name),
                 "its name must be of a-z, 0-9, `-`, `_`, `.`, and begin with a letter or digit",
             ),
-            (!self.outputs.is_empty() && names.len() <= OUTPUTS_MAX, "it must have 1 to 16 outputs"),
+            (!self.outputs.is_empty() && self.outputs.len() <= OUTPUTS_MAX, "it must have 1 to 16 outputs"),
             (distinct.len() == names.len(), "its output names must differ"),
             (names.iter().all(|name| is_plain_name(name)), "an output name must be of a-z, 0-9, `-`, `_`, `.`"),
             (names.iter().all(|name| !NAMES_TAKEN.contains(name)), "`original` and `manifest.json` are taken"),
             (
-                self.outputs.iter().all(|o| o.name.ends_with(o.format.extension())),
+                pictures().all(|o| o.name.ends_with(o.format.extension()))
+                    && self.pdf.as_ref().is_none_or(|pdf| pdf.name.ends_with(".pdf")),
                 "an output name must end as its format",
+            ),
+            (
+                self.pdf.as_ref().is_none_or(|pdf| (DPI_MIN..=DPI_MAX).contains(&pdf.dpi_default)),
+                "dpi_default must be 50 to 2400",
             ),
             (sizes_hold, "a side must be 1 to 16383 px"),
             (qualities_hold, "a quality must be 1 to 100"),
@@ -236,7 +309,8 @@ impl Presets {
 
     /// The spec for a preset and overrides. An empty name means the first preset.
     ///
-    /// Overrides: `denoise` = `auto`, `off`, `gray` or `keep`; `quality` = 1 to 100, for every WebP of the preset.
+    /// Overrides: `denoise` = `auto`, `off`, `gray` or `keep`; `quality` = 1 to 100, for every WebP of the preset; `pdf` =
+    /// `auto`, `on` or `off`, for presets that make one.
     ///
     /// # Errors
     /// [`RefusalCode::UnknownPreset`] or [`RefusalCode::InvalidSetting`], with what is allowed as the remedy.
@@ -247,7 +321,8 @@ impl Presets {
             Refusal::new(RefusalCode::UnknownPreset, format!("There is no preset `{}`.", shown(name)))
                 .remedy(format!("Choose one of: {allowed}."))
         })?;
-        let mut spec = Spec { preset: preset.name.clone(), denoise: preset.denoise, outputs: preset.outputs.clone() };
+        let Preset { name, denoise, outputs, pdf, before, .. } = preset.clone();
+        let mut spec = Spec { preset: name, denoise, outputs, pdf, before };
         for (key, value) in set {
             apply(&mut spec, key, value)?;
         }
@@ -270,7 +345,13 @@ fn apply(spec: &mut Spec, key: &str, value: &str) -> Result<(), Refusal> {
                 }
             }
         }
-        _ => return Err(invalid(key, value, "Settings are denoise and quality.")),
+        "pdf" => {
+            let when = PdfWhen::ALL.into_iter().find(|(name, _)| *name == value);
+            let when = when.ok_or_else(|| invalid(key, value, "pdf is auto, on or off."))?.1;
+            let pdf = spec.pdf.as_mut().ok_or_else(|| invalid(key, value, "This preset makes no PDF."))?;
+            pdf.when = when;
+        }
+        _ => return Err(invalid(key, value, "Settings are denoise, quality and pdf.")),
     }
     Ok(())
 }
@@ -302,6 +383,9 @@ mod tests {
         let names = |spec: &Spec| spec.outputs.iter().map(|o| o.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&document), ["clean.png", "clean.webp", "thumb.webp"]);
         let photo = presets.resolve("photo", &set(&[])).unwrap();
+        let binding = |spec: &Spec| [0, 1, 2].map(|pages| spec.pdf_of(pages).map(|pdf| pdf.name.clone()));
+        assert_eq!(binding(&document), [None, None, Some("clean.pdf".to_owned())]);
+        assert_eq!(binding(&photo), [None, None, None]);
         assert_eq!(names(&photo), ["full.webp", "crop.webp", "thumb.webp"]);
         assert_eq!(photo.denoise, Denoise::Off);
         assert_eq!(photo.outputs[1].size, OutputSize::Fill { side_px: 512 });
@@ -317,13 +401,29 @@ mod tests {
     }
 
     #[test]
+    fn a_pdf_can_be_asked_for_and_left_out() {
+        let presets = Presets::builtin().unwrap();
+        let pages =
+            |value, pages| presets.resolve("document", &set(&[("pdf", value)])).unwrap().pdf_of(pages).is_some();
+        assert!(pages("on", 1) && pages("on", 2) && pages("auto", 2));
+        assert!(!pages("auto", 1) && !pages("off", 2));
+        let refusal = presets.resolve("photo", &set(&[("pdf", "on")])).unwrap_err();
+        assert_eq!(refusal.remedy.as_deref(), Some("This preset makes no PDF."));
+        // What earlier versions wrote into the ledger.
+        let mut spec = serde_json::to_value(presets.resolve("document", &set(&[])).unwrap()).unwrap();
+        spec.as_object_mut().unwrap().retain(|key, _| key != "pdf" && key != "before");
+        assert_eq!(serde_json::from_value::<Spec>(spec).unwrap().pdf_of(2), None);
+    }
+
+    #[test]
     fn refusals_name_what_is_allowed() {
         let presets = Presets::builtin().unwrap();
         let unknown = presets.resolve("scan\r\n", &set(&[])).unwrap_err();
         assert_eq!(unknown.code, RefusalCode::UnknownPreset);
         assert_eq!(unknown.detail, "There is no preset `scan`.");
         assert_eq!(unknown.remedy.as_deref(), Some("Choose one of: document, photo."));
-        for (key, value) in [("quality", "0"), ("quality", "101"), ("quality", "8.5"), ("denoise", "ON"), ("size", "9")]
+        for (key, value) in
+            [("quality", "0"), ("quality", "101"), ("quality", "8.5"), ("denoise", "ON"), ("size", "9"), ("pdf", "yes")]
         {
             let refusal = presets.resolve("photo", &set(&[(key, value)])).unwrap_err();
             assert_eq!(refusal.code, RefusalCode::InvalidSetting, "{key}={value}");
@@ -339,6 +439,9 @@ mod tests {
         assert!(with("\"clean.png\"", "\".png\"").is_err());
         assert!(with("quality = 80", "quality = 0").is_err());
         assert!(with("width_px = 320", "width_px = 0").is_err());
+        assert!(with("\"clean.pdf\"", "\"clean.png\"").is_err());
+        assert!(with("\"clean.pdf\"", "\"clean.ps\"").is_err());
+        assert!(with("dpi_default = 300", "dpi_default = 0").is_err());
         assert!(with("name = \"photo\"", "name = \"document\"").is_err());
         assert!(Presets::parse("preset = []").is_err());
     }

@@ -14,7 +14,7 @@ use crate::job::Refusal;
 
 /// Version of this protocol; a slot refuses a worker that speaks another.
 pub const PROTOCOL: u32 = 2;
-/// No message needs more: 200 pages with four files each are about 250 kB.
+/// No message needs more: 200 pages with five files each are about 300 kB.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
 /// First frame of each connection that a worker in a container makes: who it is and what the connection is for.
@@ -60,6 +60,10 @@ pub struct Run {
     /// Bounds to hold.
     pub limits: RunLimits,
 }
+
+/// What a job may use beyond its plan: fragments of the allocator and buffers inside the codecs that no plan counts. So much
+/// less than a worker may have can a plan ask for, bytes.
+pub const SLACK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Bounds of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +168,9 @@ pub struct Done {
     pub files: Vec<OutFile>,
     /// Wall time of each stage, milliseconds.
     pub timings_ms: Vec<(String, u64)>,
+    /// When each stage began for the first time, and the sum of what was spent in it, microseconds since the worker began.
+    #[serde(default)]
+    pub stages: Vec<(String, u64, u64)>,
     /// Peak resident memory, bytes.
     pub peak_bytes: u64,
     /// Verdict of the do-no-harm gate, where one was reached.

@@ -19,6 +19,7 @@ use crate::bus::BusError;
 use crate::bus::public::Outgoing;
 use crate::job::OwnerId;
 use crate::store::producers::{StreamMark, Unpublished};
+use crate::store::webhooks::kinds_of;
 use crate::store::{EventRow, LedgerError};
 
 /// Number of an event among those of its owner: what comes twice, or again, has the same.
@@ -178,7 +179,7 @@ impl Publisher {
     async fn publish(&mut self, event: &Unpublished) -> Result<(), Failed> {
         let Unpublished { event, submitted } = event;
         let body = bytes::Bytes::from(event.body.to_string());
-        for kind in subject::kinds(event) {
+        for kind in kinds_of(event) {
             let mut headers = vec![(NUMBER_HEADER, event.seq.to_string())];
             if let Some(submitted) = submitted {
                 headers.push((OBJECT_HEADER, submitted.object_key.clone()));

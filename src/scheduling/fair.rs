@@ -19,6 +19,8 @@ pub struct Waiting {
     pub since_ms: i64,
     /// Jobs of the same owner that are released or running now.
     pub owner_in_flight: u64,
+    /// What its plan is known to ask for, bytes, when that was too much for a node.
+    pub memory_needed_bytes: Option<u64>,
 }
 
 /// What is remembered between rounds.
@@ -113,6 +115,7 @@ mod tests {
             starts: 0,
             since_ms: i64::try_from(number).unwrap(),
             owner_in_flight: in_flight,
+            memory_needed_bytes: None,
         }
     }
 

@@ -7,9 +7,11 @@
 //! * [`assign`]: no job and no slot is used twice; nothing is assigned while the node does not take jobs; never more is
 //!   pulled than there are slots without a job.
 //! * [`slot`]: at most one job and one worker at a time; a slot is offered only while it is warm; quarantine ends.
+//! * [`rounds`]: one round and one timer at a time, however often somebody asks.
 //! * [`restart`]: at most so many restarts within any window.
 
 pub mod assign;
 pub mod fair;
 pub mod restart;
+pub mod rounds;
 pub mod slot;

@@ -122,6 +122,28 @@ pub struct AccountRow {
     pub role: Role,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,
+    /// Since when nobody comes in by it, milliseconds since 1970.
+    pub disabled_at_ms: Option<i64>,
+}
+
+/// What is to change of an account; what is `None` stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AccountChange {
+    /// What they may do.
+    pub role: Option<Role>,
+    /// Whether nobody comes in by it; that ends its sessions and tokens.
+    pub disabled: Option<bool>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountChanged {
+    /// It is as asked; with the sessions and tokens that have ended.
+    Done(AccountRow, Vec<CredentialId>),
+    /// There is no such account.
+    NoSuchAccount,
+    /// Nobody would be left who may change it back; nothing was written.
+    LastAdministrator,
 }
 
 /// An account to be.
@@ -245,18 +267,22 @@ pub trait Accounts: Send + Sync + 'static {
     async fn account_by_name(&self, username: &str) -> LedgerResult<Option<(AccountRow, String)>>;
     /// Accounts, newest first, from `before` on (exclusive).
     async fn accounts(&self, before: Option<AccountId>, limit: u32) -> LedgerResult<Vec<AccountRow>>;
+    /// One of them.
+    async fn account(&self, id: AccountId) -> LedgerResult<Option<AccountRow>>;
+    /// Changes role or admission, unless no administrator would be left who can come in.
+    async fn change_account(&self, id: AccountId, change: AccountChange) -> LedgerResult<AccountChanged>;
     /// Writes another hash and ends every session but `keep`. False when there is no such account.
     async fn set_password(&self, id: AccountId, hash: String, keep: Option<CredentialId>) -> LedgerResult<bool>;
 
     /// Makes a session or token; `replaces` ends a session in the same commit. With `count_max` of its kind there, the
-    /// oldest sessions end, and a token is refused (`None`).
+    /// oldest sessions end, and a token is refused (`None`), as is everything of an account that is disabled.
     async fn create_credential(
         &self,
         new: NewCredential,
         replaces: Option<SecretHash>,
         count_max: u64,
     ) -> LedgerResult<Option<CredentialRow>>;
-    /// The session or token with this secret and its account, if it is not expired.
+    /// The session or token with this secret and its account, if neither is it expired nor the account disabled.
     async fn credential(&self, secret: &SecretHash, now_ms: i64) -> LedgerResult<Option<(CredentialRow, AccountRow)>>;
     /// Those of one kind that are not expired, newest first.
     async fn credentials(
@@ -265,6 +291,8 @@ pub trait Accounts: Send + Sync + 'static {
         kind: CredentialKind,
         now_ms: i64,
     ) -> LedgerResult<Vec<CredentialRow>>;
+    /// Whether a session or token is still good.
+    async fn credential_is_good(&self, id: CredentialId, now_ms: i64) -> LedgerResult<bool>;
     /// Notes that it was used, and how long it is good from now on.
     async fn use_credential(&self, id: CredentialId, used_at_ms: i64, expires_at_ms: Option<i64>) -> LedgerResult<()>;
     /// Ends a session or token. False when the account has no such one.

@@ -7,13 +7,17 @@ pub mod look;
 mod model;
 pub mod postgres;
 pub mod producers;
+pub mod quotas;
+pub mod resumable;
 mod sql;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod suite;
+pub mod webhooks;
 
 pub use inventory::{Listed, Stored};
 pub use model::*;
+pub use quotas::{QueueFull, QueueLimits};
 pub use sql::SqlLedger;
 
 use std::collections::BTreeMap;
@@ -43,7 +47,7 @@ pub type LedgerResult<T> = Result<T, LedgerError>;
 /// answers as if it did not exist. Every change of a job's state goes through [`crate::job::state::apply`]'s table, is one
 /// transaction with its event row, and sends the event to [`Ledger::watch`] after the commit.
 #[async_trait]
-pub trait Ledger: producers::Producers {
+pub trait Ledger: producers::Producers + quotas::Quotas + resumable::Resumables + webhooks::Webhooks {
     // Submission.
 
     /// Writes images, jobs, outbox rows, events and the idempotency row of one request in one transaction.
@@ -55,8 +59,14 @@ pub trait Ledger: producers::Producers {
 
     // Announced uploads.
 
-    /// Writes what was announced, unless there were more than `limit` of all owners then.
-    async fn announce(&self, uploads: Vec<AnnouncedUpload>, limit: u64) -> LedgerResult<Announced>;
+    /// Writes what was announced by one owner, unless there were more than `limit` of all owners then, or more bytes than
+    /// `quota` has room for: they are reserved until the upload is completed or expires.
+    async fn announce(
+        &self,
+        uploads: Vec<AnnouncedUpload>,
+        limit: u64,
+        quota: Option<quotas::Quota>,
+    ) -> LedgerResult<Announced>;
     /// One of them, until it is forgotten.
     async fn announced(&self, owner: OwnerId, id: UploadId) -> LedgerResult<Option<AnnouncedUpload>>;
     /// Whether there is such an upload, whoever's.
@@ -220,6 +230,8 @@ pub enum Finish {
     },
     /// Given back unspent.
     HandBack,
+    /// Given back unspent for another node; the reason says what that must have.
+    HandOver(JobError),
     /// Permanent.
     Failed(JobError),
     /// Stopped because the owner asked.

@@ -2,23 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::quotas::{QueueFull, QueueLimits, QuotaReached};
 use crate::job::{ImageId, JobError, JobId, Lane, OwnerId, State, UploadId};
 use crate::pipeline::spec::Overrides;
 
 pub use crate::scheduling::fair::Waiting;
-
-/// Bounds that decide whether a submission is taken.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueLimits {
-    /// Unfinished jobs of all owners together.
-    pub queue_jobs_max: u64,
-    /// An owner with this many unfinished jobs goes to the bulk lane.
-    pub bulk_from_jobs: u64,
-    /// Attempts of a job.
-    pub attempts_max: u32,
-    /// Crashes of a job.
-    pub crashes_max: u32,
-}
 
 /// One request: its images and jobs are accepted together or not at all.
 #[derive(Debug, Clone)]
@@ -31,6 +19,11 @@ pub struct Submission {
     pub idempotency: Option<Idempotency>,
     /// What its sender knows it by, when it came over the bus; then it has one image.
     pub submitted: Option<super::producers::Submitted>,
+    /// The announced upload whose bytes these are: what it has reserved becomes free.
+    pub upload: Option<UploadId>,
+    /// Whether an image that is there already, with a job of the same spec that has succeeded or is on its way, will do. Its
+    /// ids then take the place of the new ones in [`Idempotency::answer`].
+    pub dedup: bool,
     /// Bounds.
     pub limits: QueueLimits,
 }
@@ -58,12 +51,14 @@ pub struct Recalled {
 /// What became of a submission.
 #[derive(Debug, Clone)]
 pub enum Accepted {
-    /// Committed.
+    /// Committed. An image with another id than was asked for was there already.
     Created(Vec<(ImageRow, JobRow)>),
     /// A request with this key was faster; nothing was written.
     Replayed(Recalled),
     /// The queue is full; nothing was written.
     QueueFull(QueueFull),
+    /// The owner has used up a bound of theirs; nothing was written.
+    QuotaReached(QuotaReached),
 }
 
 /// What became of a further job on an image.
@@ -74,15 +69,8 @@ pub enum Admission {
     Created(JobRow),
     /// The queue is full; nothing was written.
     QueueFull(QueueFull),
-}
-
-/// The figures of a refusal for length of queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueFull {
-    /// The bound.
-    pub limit: u64,
-    /// Unfinished jobs at the time.
-    pub measured: u64,
+    /// The owner has used up a bound of theirs; nothing was written.
+    QuotaReached(QuotaReached),
 }
 
 /// An upload that was announced: its bytes go past this server.
@@ -106,6 +94,8 @@ pub struct AnnouncedUpload {
     pub set: Overrides,
     /// As asked.
     pub lane: Option<Lane>,
+    /// As [`Submission::dedup`].
+    pub dedup: bool,
     /// From then on no PUT may begin.
     pub expires_at_ms: i64,
 }
@@ -122,6 +112,8 @@ pub enum Announced {
         /// When the first of them expires.
         room_at_ms: i64,
     },
+    /// The owner has used up a bound of theirs; nothing was written.
+    QuotaReached(QuotaReached),
 }
 
 /// An upload whose bytes are durable.
@@ -143,6 +135,8 @@ pub struct NewImage {
     pub height_px: Option<u32>,
     /// Likewise.
     pub pages_count: Option<u32>,
+    /// Of all pages together; `None` takes width, height and pages for it.
+    pub pixels: Option<u64>,
 }
 
 /// A job to queue.
@@ -292,6 +286,9 @@ pub struct Holder {
     pub incarnation: String,
     /// Slot index.
     pub slot: u32,
+    /// What the plan of a job may ask for there, bytes; `None` takes a job that is known to ask for more as well, if only to
+    /// say so.
+    pub memory_bytes_max: Option<u64>,
 }
 
 /// What a claim gave.
@@ -306,6 +303,8 @@ pub enum Claim {
     },
     /// Nothing to do: the job moved on, or is gone. The delivery can be acknowledged.
     Gone(Option<State>),
+    /// Not for this node: its plan asks for as many bytes. Nothing was changed.
+    TooLarge(u64),
 }
 
 /// What a finish gave.
@@ -337,6 +336,8 @@ pub enum Retried {
     WrongState(JobRow),
     /// The queue is full.
     QueueFull(QueueFull),
+    /// The owner has used up a bound of theirs.
+    QuotaReached(QuotaReached),
 }
 
 /// What a deletion left to do.

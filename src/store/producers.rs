@@ -90,7 +90,7 @@ pub trait Producers: Send + Sync + 'static {
     /// Nothing counts as published any more: the stream is another one now, or has lost its end.
     async fn publish_again(&self, process: Uuid, mark: StreamMark) -> LedgerResult<()>;
 
-    /// Whether an account has this owner.
+    /// Whether an account that is not disabled has this owner.
     async fn owner_known(&self, owner: OwnerId) -> LedgerResult<bool>;
     /// Keeps a submission; one with the same id is there once. False when there are `limit` already: nothing was written.
     async fn bury(&self, letter: NewDeadLetter, limit: u64) -> LedgerResult<bool>;

@@ -6,8 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// What a job may use beyond its plan: fragments of the allocator and buffers inside the codecs that no plan counts.
-const SLACK_BYTES: u64 = 64 * 1024 * 1024;
+use crate::pipeline::wire::SLACK_BYTES;
 
 /// Memory of this process.
 pub struct Memory {

@@ -44,6 +44,9 @@ pub struct WorkerArgs {
     /// The library of ONNX Runtime.
     #[arg(long)]
     pub onnxruntime: Option<PathBuf>,
+    /// The library of PDFium; without it no PDF is read.
+    #[arg(long, requires = "model")]
+    pub pdfium: Option<PathBuf>,
     /// Socket of the slot, in a container; otherwise standard input and output are the channel.
     #[arg(long, requires = "token")]
     pub connect: Option<PathBuf>,
@@ -98,6 +101,10 @@ fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
     } else {
         Engine::load(&located.model, &located.model_sha256, &located.onnxruntime)?
     };
+    let engine = match &located.pdfium {
+        Some(pdfium) => engine.with_pdf(pdfium)?,
+        None => engine,
+    };
     let memory = Memory::open(args.memory_bytes_max)?;
     let bounds = Bounds {
         memory_bytes_max: args.memory_bytes_max,
@@ -123,9 +130,10 @@ fn serve(args: &WorkerArgs) -> anyhow::Result<()> {
 fn located(args: &WorkerArgs) -> anyhow::Result<Located> {
     match (&args.model, &args.model_sha256, &args.onnxruntime) {
         (Some(model), Some(digest), Some(library)) => {
-            Ok(Located { model: model.clone(), model_sha256: digest.clone(), onnxruntime: library.clone() })
+            let (model, model_sha256, onnxruntime) = (model.clone(), digest.clone(), library.clone());
+            Ok(Located { model, model_sha256, onnxruntime, pdfium: args.pdfium.clone() })
         }
-        _ => Ok(locate::find("", "")?),
+        _ => Ok(locate::find("", "", "")?),
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use super::people::{PASSWORD, Place, options};
 use crate::common::server::{Server, data_directory};
 
-fn admin(data: &std::path::Path, arguments: &[&str], input: &str) -> Output {
+pub fn admin(data: &std::path::Path, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inkpool"));
     command.args(["admin", "--data"]).arg(data).args(arguments).env_clear().current_dir(data);
     command.env("INKPOOL_AUTH__ARGON2_MEMORY_KIB", "64");

@@ -4,9 +4,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod administration;
 mod cli;
 mod login;
 mod people;
+mod quotas;
 mod registration;
 mod sites;
 mod timing;

@@ -102,6 +102,14 @@ impl Person<'_> {
         self.with("idempotency-key", key).upload().await
     }
 
+    /// Begins an upload in pieces; its id.
+    pub async fn begin_resumable(&self) -> String {
+        let request = self.request("POST", "/api/v1/tus").header("tus-resumable", "1.0.0").header("upload-length", "9");
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.header("location").rsplit('/').next().unwrap().to_owned()
+    }
+
     /// Makes a token; the answer of its creation.
     pub async fn token(&self, scopes: &[&str]) -> Value {
         let answer = self.post("/api/v1/tokens", json!({"name": "scanner", "scopes": scopes})).await;

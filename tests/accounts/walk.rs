@@ -57,11 +57,15 @@ struct Belongings {
     image: String,
     job: String,
     upload: String,
+    resumable: String,
     submission: String,
     token: String,
     session: String,
     invitation: String,
     node: String,
+    webhook: String,
+    delivery: String,
+    account: String,
 }
 
 impl Belongings {
@@ -71,14 +75,20 @@ impl Belongings {
         let upload = person.upload_as(&submission).await;
         let item = &upload.json["items"][0];
         person.server.wait_final_as(&id(&item["job"]["id"]), |path| person.request("GET", path)).await;
+        let webhook = id(&person.post("/api/v1/webhooks", json!({"url": WEBHOOK})).await.json["id"]);
+        let ping = person.post(&format!("/api/v1/webhooks/{webhook}/ping"), json!(null)).await;
         Self {
+            delivery: id(&ping.json["id"]),
+            webhook,
             image: id(&item["image"]["id"]),
             job: id(&item["job"]["id"]),
             upload: id(&person.post("/api/v1/uploads", announcement()).await.json["items"][0]["id"]),
+            resumable: person.begin_resumable().await,
             submission,
             token: id(&person.token(&["read"]).await["id"]),
             session: id(&person.get("/api/v1/session").await.json["credential"]["id"]),
             invitation: id(&root.post("/api/v1/invitations", json!(null)).await.json["id"]),
+            account: id(&person.get("/api/v1/session").await.json["id"]),
             node: id(&root.get("/api/v1/cluster").await.json["nodes"][0]["id"]),
         }
     }
@@ -89,25 +99,33 @@ impl Belongings {
             "images" => &self.image,
             "jobs" => &self.job,
             "uploads" => &self.upload,
+            "tus" => &self.resumable,
             "submissions" => &self.submission,
             "tokens" => &self.token,
             "sessions" => &self.session,
             "invitations" => &self.invitation,
             "cluster" => &self.node,
+            "webhooks" => &self.webhook,
+            "accounts" => &self.account,
+            "failed-jobs" => &self.job,
             // Any id will do: administrators alone get as far as looking.
             "dead-letters" => &self.upload,
             _ if !route.has_id() => "",
             other => panic!("{}: whose ids are those of {other}?", route.name()),
         };
         let path = route.path.replace("{id}", id).replace("{key}", id).replace("{name}", "original");
+        let path = path.replace("{delivery}", &self.delivery);
         assert!(!path.contains('{'), "{}: what is to be filled in?", route.name());
         if route.takes_ids() { format!("{path}?ids={id}") } else { path }
     }
 
-    fn all(&self) -> [&str; 4] {
-        [&self.image, &self.job, &self.token, &self.session]
+    fn all(&self) -> [&str; 5] {
+        [&self.image, &self.job, &self.token, &self.session, &self.webhook]
     }
 }
+
+/// An address: no name has to be resolved.
+const WEBHOOK: &str = "https://8.8.8.8/hook";
 
 fn announcement() -> Value {
     let file = json!({"filename": "a.png", "size_bytes": 9, "sha256": "ab".repeat(32), "content_type": "image/png"});
@@ -122,8 +140,13 @@ fn body(route: &Route) -> Option<Value> {
         "process_image_again" => json!({"preset": "document"}),
         "change_node" => json!({"slots_count": 1}),
         "announce_uploads" => announcement(),
+        "create_webhook" => json!({"url": WEBHOOK}),
+        "change_webhook" => json!({"enabled": false}),
         "create_token" => json!({"name": "x"}),
         "create_account" | "log_in" => json!({"username": "x", "password": "y"}),
+        "change_account" => json!({"role": "user"}),
+        "set_quota" => json!({"jobs_queued_max": 5}),
+        "reset_password" => json!({"new_password": "nine crooked lamps"}),
         "change_password" => json!({"current_password": "x", "new_password": "y"}),
         other => panic!("what does {other} take?"),
     })
@@ -133,6 +156,10 @@ async fn go(person: &Person<'_>, route: &Route, path: &str) -> Answer {
     let mut request = person.request(&route.method, path);
     if let Some(body) = body(route) {
         request = request.json(&body);
+    }
+    if route.path.starts_with("/api/v1/tus") {
+        request = request.header("tus-resumable", "1.0.0").header("upload-length", "9").header("upload-offset", "0");
+        request = request.header("content-type", "application/offset+octet-stream");
     }
     let answer = request.send().await.unwrap();
     if answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream") {
@@ -144,6 +171,15 @@ async fn go(person: &Person<'_>, route: &Route, path: &str) -> Answer {
         };
     }
     Answer::of(answer).await
+}
+
+/// An answer to HEAD has no document.
+fn assert_refused(route: &Route, answer: &Answer, status: u16, code: &str) {
+    if route.method == "HEAD" {
+        assert_eq!(answer.status, status, "{}: {answer:?}", route.name());
+    } else {
+        answer.assert_problem(status, code);
+    }
 }
 
 #[tokio::test]
@@ -161,14 +197,10 @@ async fn no_route_opens_for_others() {
             assert_ne!(nobody.json["code"], "login_required", "{name}");
             continue;
         }
-        nobody.assert_problem(401, "login_required");
+        assert_refused(&route, &nobody, 401, "login_required");
         assert!(nobody.header("www-authenticate").starts_with("Bearer"), "{name}");
-        place
-            .nobody()
-            .with("authorization", "Bearer inkpool_00")
-            .send(&route.method, &path)
-            .await
-            .assert_problem(401, "login_required");
+        let unknown = place.nobody().with("authorization", "Bearer inkpool_00").send(&route.method, &path).await;
+        assert_refused(&route, &unknown, 401, "login_required");
         if route.is_for_administrators() {
             go(&bob, &route, &path).await.assert_problem(403, "administrators_only");
             let by_token = bob.token(&["read", "write", "admin"]).await;
@@ -177,7 +209,7 @@ async fn no_route_opens_for_others() {
             go(&by_token, &route, &path).await.assert_problem(403, "administrators_only");
         } else if route.has_id() {
             ids += 1;
-            go(&bob, &route, &path).await.assert_problem(404, "not_found");
+            assert_refused(&route, &go(&bob, &route, &path).await, 404, "not_found");
         } else if route.method == "GET" {
             let answer = go(&bob, &route, &path).await;
             assert_eq!(answer.status, 200, "{name}: {answer:?}");
@@ -198,7 +230,7 @@ async fn assert_is_all_there(root: &Person<'_>, ada: &Person<'_>, belongings: &B
         let answer = go(person, route, &belongings.fill(route)).await;
         assert_eq!(answer.status, 200, "{}: {answer:?}", route.name());
     }
-    for list in ["tokens", "sessions", "images", "jobs"] {
+    for list in ["tokens", "sessions", "images", "jobs", "webhooks"] {
         let items = ada.get(&format!("/api/v1/{list}")).await.json["items"].as_array().unwrap().len();
         assert_eq!(items, 1, "{list}");
     }

@@ -24,6 +24,10 @@ UNDERSTOOD = ["2xx", "3xx", 401, 403, 404, 409, 412, 413, 415, 422, 429]
 BEYOND_SCHEMAS = ["create_token", "list_images", "download_archive"]
 # What violates the description is refused, and a number that is too large is refused as such.
 REFUSED = [400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 429, 431]
+# Without the header that says which version of tus is spoken, the protocol asks for 412.
+MISSING = [400, 401, 403, 406, 412, 415, 422]
+# It takes no body and no query, so that all that can be wrong is a header; and headers that mean nothing here are let be.
+LET_BE = ["begin_tus_upload"]
 SETTINGS = {
     "INKPOOL_AUTH__MODE": "accounts",
     "INKPOOL_ADMIN__USERNAME": "root",
@@ -78,9 +82,16 @@ def server(tmp_path):
 def run(server: Server, folder: Path, *options: str):
     config = folder / "schemathesis.toml"
     config.write_text(
+        f'hooks = "{Path(__file__).parent / "hooks.py"}"\n'
         f'[auth.openapi.token]\nbearer = "{server.token()}"\n'
         f"[checks.positive_data_acceptance]\nexpected-statuses = {UNDERSTOOD}\n"
         f"[checks.negative_data_rejection]\nexpected-statuses = {REFUSED}\n"
+        f"[checks.missing_required_header]\nexpected-statuses = {MISSING}\n"
+        + "".join(
+            f'[[operations]]\ninclude-operation-id = "{name}"\n'
+            f"[operations.checks.negative_data_rejection]\nexpected-statuses = {['2xx', *REFUSED]}\n"
+            for name in LET_BE
+        )
         + "".join(
             f'[[operations]]\ninclude-operation-id = "{name}"\n'
             f"[operations.checks.positive_data_acceptance]\nexpected-statuses = {[*UNDERSTOOD, 400]}\n"

@@ -41,6 +41,7 @@ class Server:
         # INKPOOL_BIN and the like are ours; settings have a section.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("INKPOOL_") or "__" in k}
         environment = inherited | settings
+        self.data = data
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
@@ -60,6 +61,11 @@ class Server:
         ended = ("succeeded", "failed", "cancelled")
         until(lambda: request.get(f"{url}/jobs/{item['job']['id']}").json()["state"] in ended)
         return request.get(f"{url}/images/{item['image']['id']}").json()
+
+    def kill(self):
+        """As a power cut does."""
+        self.process.kill()
+        self.process.wait(timeout=60)
 
     def stop(self):
         self.process.terminate()

@@ -1,12 +1,15 @@
 """Pages of our own making, as PNG, without a library: stained paper with lines of strokes."""
 
 import math
+import os
 import struct
 import zlib
 
 # Columns and rows of the middles of dots, and their radius.
 DOTS = [(x, y) for y in range(30, 400, 40) for x in range(30, 520, 40)]
-DOT_PX = 4
+# Blots, which any network keeps, and specks in two corners, which any network takes away: what is told of the page does not
+# hang on a network.
+BLOT_PX, SPECK_PX = 7, 3
 
 
 def gray(width: int, height: int, seed: int) -> list[bytearray]:
@@ -30,13 +33,20 @@ def png(width: int, height: int, seed: int = 0) -> bytes:
     return encoded(gray(width, height, seed))
 
 
+def noise(width: int, height: int) -> bytes:
+    """A gray page of which no codec makes less."""
+    return encoded([bytearray(os.urandom(width)) for _ in range(height)])
+
+
 def dotted() -> bytes:
-    """Gray paper with dots, which the network takes for specks in part and the gate for strokes: places to look at."""
+    """Gray paper with blots and specks; the gate takes the specks for strokes that were lost: places to look at."""
     grain = lambda x, y: ((x * 73856093 ^ y * 19349663) >> 7) % 41  # noqa: E731
     rows = [bytearray(150 + grain(x, y) for x in range(540)) for y in range(420)]
     for middle_x, middle_y in DOTS:
-        for y in range(middle_y - DOT_PX, middle_y + DOT_PX + 1):
-            half = math.isqrt(DOT_PX**2 - (y - middle_y) ** 2)
+        in_corner = max(middle_x, middle_y) < 150 or (middle_x >= 390 and middle_y >= 270)
+        radius = SPECK_PX if in_corner else BLOT_PX
+        for y in range(middle_y - radius, middle_y + radius + 1):
+            half = math.isqrt(radius**2 - (y - middle_y) ** 2)
             rows[y][middle_x - half : middle_x + half + 1] = bytes([40]) * (2 * half + 1)
     return encoded(rows)
 

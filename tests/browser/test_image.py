@@ -163,18 +163,29 @@ def test_the_gates_places_are_framed(start, open_page, shot):
 
 def test_a_file_of_many_pages(start, open_page, shot):
     _, page, _ = opened(start, open_page, pages.tiff(300, 240, 3), "chapter.tif")
-    expect(page.locator("#stage-none")).to_have_text("Browsers cannot show TIFF; download the original to see it.")
-    expect(page.get_by_role("button", name="Slider")).to_be_disabled()
+    expect(page.locator("#stage-none")).to_be_hidden()
+    expect(page.get_by_role("button", name="Slider")).to_be_enabled()
+    expect(page.locator("#stage-before")).to_have_attribute("src", re.compile(r"/files/before\.webp\?"))
+    until(lambda: page.evaluate(PAINTED))
+    assert near(box(page, "#stage-before"), box(page, "#stage-after"), 0.01)
     expect(page.locator("#page-count")).to_have_text("of 3")
     page.get_by_role("button", name="Next page").click()
     expect(page.locator("#stage-after")).to_have_attribute("src", re.compile(r"/p0002/clean\.webp\?"))
+    expect(page.locator("#stage-before")).to_have_attribute("src", re.compile(r"/p0002/before\.webp\?"))
     page.get_by_label("Page", exact=True).locator("select").or_(page.locator("#page-number")).first.select_option("3")
     expect(page.locator("#stage-after")).to_have_attribute("src", re.compile(r"/p0003/clean\.webp\?"))
     expect(page.get_by_role("button", name="Next page")).to_be_disabled()
     page.locator("#stage").focus()
     page.keyboard.press("PageUp")
     expect(page.locator("#page-number")).to_have_value("2")
-    expect(page.locator("#image-files li")).to_have_count(11)
+    rows = page.locator("#image-files li")
+    # The original, four files of each page, the PDF and the account of it all.
+    expect(rows).to_have_count(1 + 3 * 4 + 2)
+    expect(rows.filter(has_text="clean.pdf")).to_contain_text("kB")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="clean.pdf").click()
+    assert saved.value.suggested_filename == "chapter.clean.pdf"
+    assert saved.value.path().read_bytes().startswith(b"%PDF-")
     shot(page, "chapter-1280")
 
 

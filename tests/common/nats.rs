@@ -23,13 +23,45 @@ impl Nats {
 
     /// The same with further lines of configuration.
     pub fn start_with(configuration: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix("inkpool-nats-").tempdir().unwrap();
-        // The port is free again when the server takes it; another test would have to draw the same one within the moment.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut nats = Self { program: program(), directory, port, child: None };
+        let mut nats = Self::new();
         nats.configure(configuration);
         nats.run();
         nats
+    }
+
+    fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("inkpool-nats-").tempdir().unwrap();
+        // The port is free again when the server takes it; another test would have to draw the same one within the moment.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { program: program(), directory, port, child: None }
+    }
+
+    /// Some servers that share what they store, and have chosen who leads them.
+    pub fn start_cluster(count: usize) -> Vec<Self> {
+        let mut servers: Vec<_> = (0..count).map(|_| Self::new()).collect();
+        // All listeners at once, or one port might be drawn twice.
+        let listeners: Vec<_> = servers.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let routes: Vec<_> = listeners.iter().map(|l| format!("nats://{}", l.local_addr().unwrap())).collect();
+        drop(listeners);
+        for (server, route) in servers.iter_mut().zip(&routes) {
+            let listen = &route["nats://".len()..];
+            server.configure(&format!(
+                "server_name: {:?}\ncluster {{ name: test, listen: {listen:?}, routes: {routes:?} }}",
+                server.name(),
+            ));
+            server.launch();
+        }
+        let began = Instant::now();
+        while !servers.iter().any(|server| server.log().contains("Self is new JetStream cluster metadata leader")) {
+            assert!(began.elapsed() < START_MAX, "no leader was chosen\n{}", servers[0].log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        servers
+    }
+
+    /// The name that it has among others.
+    pub fn name(&self) -> String {
+        format!("server-{}", self.port)
     }
 
     /// Replaces the configuration; read at the next start.
@@ -44,17 +76,21 @@ impl Nats {
 
     /// Starts it on the same port and store.
     pub fn run(&mut self) {
+        self.launch();
+        let began = Instant::now();
+        while !self.log().contains("Server is ready") || TcpStream::connect(self.address()).is_err() {
+            assert!(began.elapsed() < START_MAX, "nats-server did not start\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = std::fs::File::create(self.log_path()).unwrap();
         let mut command = Command::new(&self.program);
         command.arg("-c").arg(self.directory.path().join("nats.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display())));
-        let began = Instant::now();
-        while !self.log().contains("Server is ready") || TcpStream::connect(self.address()).is_err() {
-            assert!(began.elapsed() < START_MAX, "nats-server did not start\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 
     /// `kill -9`.

@@ -56,13 +56,13 @@ impl Outcome {
 
 /// An engine with the shipped network.
 pub fn engine() -> Engine {
-    let located = locate::find("", "").unwrap();
+    let located = locate::find("", "", "").unwrap();
     Engine::load(&located.model, &located.model_sha256, &located.onnxruntime).unwrap()
 }
 
 /// An engine for presets without denoising.
 pub fn plain_engine() -> Engine {
-    let located = locate::find("", "").unwrap();
+    let located = locate::find("", "", "").unwrap();
     Engine::load_without_network(&located.model, &located.model_sha256).unwrap()
 }
 

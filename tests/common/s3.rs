@@ -35,10 +35,10 @@ pub enum Mode {
 /// The server. Gone with the value, and its objects with it.
 pub struct S3Server {
     pub endpoint: String,
+    pub server: tokio::task::JoinHandle<()>,
     root: tempfile::TempDir,
     mode: watch::Sender<Mode>,
     unfinished: Unfinished,
-    server: tokio::task::JoinHandle<()>,
 }
 
 /// Uploads in parts that have not ended, by their ids: key and when they were begun.
@@ -49,21 +49,28 @@ impl S3Server {
     pub async fn start() -> Self {
         let root = tempfile::Builder::new().prefix("inkpool-s3-").tempdir().unwrap();
         std::fs::create_dir(root.path().join(BUCKET)).unwrap();
+        Self::start_with(root, "127.0.0.1:0", ACCESS_KEY, SECRET_KEY).await
+    }
+
+    /// Listens at `address`; each directory in `root` is a bucket.
+    pub async fn start_with(root: tempfile::TempDir, address: &str, access_key: &str, secret_key: &str) -> Self {
         let unfinished = Unfinished::default();
         let store = Store {
             files: FileSystem::new(root.path()).unwrap(),
             unfinished: unfinished.clone(),
-            conditions: tokio::sync::Mutex::default(),
+            conditions: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         };
         let mut builder = S3ServiceBuilder::new(store);
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
         let service = builder.build();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (mode, watched) = watch::channel(Mode::Well);
         let server = tokio::spawn(async move {
             loop {
                 let Ok((socket, _)) = listener.accept().await else { continue };
+                // Its answers come in two writes: with Nagle's algorithm the second one waits 40 ms for a delayed acknowledgement.
+                let _ = socket.set_nodelay(true);
                 let (service, watched) = (service.clone(), watched.clone());
                 let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                     let (service, mut watched) = (service.clone(), watched.clone());
@@ -88,7 +95,7 @@ impl S3Server {
                 });
             }
         });
-        Self { endpoint, root, mode, unfinished, server }
+        Self { endpoint, server, root, mode, unfinished }
     }
 
     pub fn set(&self, mode: Mode) {
@@ -129,8 +136,8 @@ fn unavailable() -> hyper::Response<s3s::Body> {
 struct Store {
     files: FileSystem,
     unfinished: Unfinished,
-    /// Puts on a condition come one after the other, which the files alone do not see to.
-    conditions: tokio::sync::Mutex<()>,
+    /// Puts on a condition come one after the other for each key, which the files alone do not see to.
+    conditions: [tokio::sync::Mutex<()>; 64],
 }
 
 macro_rules! passed_on {
@@ -142,8 +149,9 @@ macro_rules! passed_on {
             })*
 
             async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+                let number: usize = request.input.key.bytes().map(usize::from).sum();
                 let _alone = match request.input.if_none_match {
-                    Some(_) => Some(self.conditions.lock().await),
+                    Some(_) => Some(self.conditions[number % self.conditions.len()].lock().await),
                     None => None,
                 };
                 self.files.put_object(request).await

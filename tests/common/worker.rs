@@ -30,13 +30,14 @@ pub struct Place {
 
 /// What a runtime in `slots` needs.
 pub fn settings(slots: &Path) -> ProcessSettings {
-    let located = locate::find("", "").expect("the network and ONNX Runtime: run scripts/setup");
+    let located = locate::find("", "", "").expect("the network and ONNX Runtime: run scripts/setup");
     ProcessSettings {
         program: env!("CARGO_BIN_EXE_inkpool").into(),
         slots: slots.to_owned(),
         model: located.model,
         model_sha256: located.model_sha256,
         onnxruntime: located.onnxruntime,
+        pdfium: located.pdfium,
         network: true,
     }
 }
@@ -88,7 +89,7 @@ pub fn limits() -> RunLimits {
 /// A spec that needs no network: one lossless file.
 pub fn spec() -> Spec {
     let clean = OutputSpec { name: "clean.png".to_owned(), format: OutputFormat::Png, size: OutputSize::Same };
-    Spec { preset: "test".to_owned(), denoise: Denoise::Off, outputs: vec![clean] }
+    Spec { preset: "test".to_owned(), denoise: Denoise::Off, outputs: vec![clean], pdf: None, before: None }
 }
 
 /// Puts an image into the slot and says what to do with it.

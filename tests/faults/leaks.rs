@@ -8,8 +8,8 @@ use async_nats::jetstream;
 use super::cluster::{Cluster, NODES, Node, SLOTS};
 use super::common::server::{files_below, workers_of};
 
-/// Connections of a node's ledger: readers, the one that listens, writers.
-const POSTGRES_MAX: i64 = 7;
+/// Connections of a node's ledger: readers, the one that listens, writers, the one that renews the lease.
+const POSTGRES_MAX: i64 = 8;
 const NATS_MAX: usize = 1;
 /// The client closes them when they were idle for a while; one may be probing.
 const S3_MAX: usize = 2;

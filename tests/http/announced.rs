@@ -214,9 +214,10 @@ async fn another_owners_upload_is_not_there() {
         preset: "document".to_owned(),
         set: std::collections::BTreeMap::new(),
         lane: None,
+        dedup: false,
         expires_at_ms: i64::MAX,
     };
-    assert_eq!(server.ledger.announce(vec![upload], 10).await.unwrap(), Announced::Created);
+    assert_eq!(server.ledger.announce(vec![upload], 10, None).await.unwrap(), Announced::Created);
     let whole = futures::stream::iter([Ok(bytes.into())]);
     server.blobs.put_stream(&Key::Upload(id), whole, u64::MAX).await.unwrap();
     let theirs = complete(&server, &json!({"id": id.to_string()})).await;

@@ -177,7 +177,10 @@ async fn presets_and_limits_are_said() {
     let server = Server::start().await;
     let presets = server.get("/api/v1/presets").await.json;
     assert_eq!(presets["items"][0]["name"], "document");
-    assert_eq!(presets["items"][0]["outputs"], json!(["original", "clean.png", "clean.webp", "thumb.webp"]));
+    assert_eq!(
+        presets["items"][0]["outputs"],
+        json!(["original", "clean.png", "clean.webp", "thumb.webp", "clean.pdf"])
+    );
     assert_eq!(presets["items"][1]["outputs"], json!(["original", "full.webp", "crop.webp", "thumb.webp"]));
     assert!(presets["items"][0]["steps"].as_array().unwrap().contains(&json!("denoise")));
     assert!(presets["items"].as_array().unwrap().iter().all(|preset| preset["title"].is_string()));

@@ -103,6 +103,17 @@ async fn what_cannot_be_packed_is_refused() {
 }
 
 #[tokio::test]
+async fn results_of_several_pages_have_their_pdf() {
+    let server = Server::start().await;
+    let (image, job) = named(&server, "chapter.tif").await;
+    let png = ["clean.png", "p0002/clean.png", "thumb.webp", "p0002/thumb.webp"].map(|name| (name, "image/png"));
+    server.succeed_with(job, &[&png[..], &[("clean.pdf", "application/pdf")]].concat(), CLEAN).await;
+    let answer = archive(&server, "results", &[image]).await;
+    let names: Vec<String> = unpacked(&answer.body).into_keys().collect();
+    assert_eq!(names, ["chapter.clean.pdf", "chapter.clean.png", "chapter.p0002.clean.png"]);
+}
+
+#[tokio::test]
 async fn archives_at_once_are_bounded() {
     let server = Server::start_with(|config| config.archive.at_once = 0).await;
     let (image, _) = server.upload().await;

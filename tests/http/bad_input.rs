@@ -40,7 +40,7 @@ async fn what_is_no_image_of_a_supported_kind() {
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".as_slice();
     let svg = b"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"/>".as_slice();
     let html = b"<html><script>alert(1)</script></html>".as_slice();
-    for body in [b"hello, world".as_slice(), svg, b"%PDF-1.7\n%abc", heic, html, &[0u8; 4096]] {
+    for body in [b"hello, world".as_slice(), svg, b"%!PS-Adobe-3.0\n%abc", heic, html, &[0u8; 4096]] {
         let answer = server.post("/api/v1/images?filename=a.png", body).await;
         answer.assert_problem(415, "unsupported_format");
         let text = format!("{} {}", answer.json["detail"], answer.json["remedy"]);
@@ -55,7 +55,7 @@ async fn what_is_no_image_of_a_supported_kind() {
 async fn the_wrong_kind_is_said_before_the_rest_is_read() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!("{UPLOAD}Content-Length: 60000000\r\n\r\n%PDF-1.7 {}", "x".repeat(100));
+    let head = format!("{UPLOAD}Content-Length: 60000000\r\n\r\n%!PS-Adobe {}", "x".repeat(100));
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = read_to_end(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 415 ") && answer.contains("unsupported_format"), "{answer}");

@@ -162,8 +162,13 @@ async fn a_client_that_reads_late_gets_everything() {
     // Far more than the buffers between ledger and client hold.
     for _ in 0..1500 {
         server.ledger.cancel(OwnerId::LOCAL, job).await.unwrap();
-        let limits =
-            inkpool::store::QueueLimits { queue_jobs_max: 10, bulk_from_jobs: 10, attempts_max: 5, crashes_max: 3 };
+        let limits = inkpool::store::QueueLimits {
+            queue_jobs_max: 10,
+            bulk_from_jobs: 10,
+            attempts_max: 5,
+            crashes_max: 3,
+            quota: None,
+        };
         server.ledger.retry(OwnerId::LOCAL, job, limits).await.unwrap();
     }
     let rows = server.ledger.events_after(OwnerId::LOCAL, None, 0, 10_000).await.unwrap();

@@ -45,6 +45,7 @@ impl PlayedActors {
             incarnation: "one".to_owned(),
             version: "0.0.0".to_owned(),
             slots_count: 2,
+            memory_bytes_max: 1 << 30,
             draining: false,
             reasons: Vec::new(),
             slots: vec![slot(0), slot(1)],
@@ -65,6 +66,7 @@ impl Control for PlayedActors {
     fn work_arrived(&self) {
         self.arrivals.fetch_add(1, Ordering::SeqCst);
     }
+    fn webhooks_asked(&self) {}
     fn stop_job(&self, job: JobId) {
         self.stopped.lock().unwrap().push(job);
     }
@@ -136,6 +138,7 @@ impl Server {
             presets: Arc::new(Presets::builtin().unwrap()),
             control: actors.clone(),
             auth: None,
+            guard: inkpool::webhooks::Guard::system(&config.webhooks),
             config: Arc::new(config),
             signer: Arc::new(inkpool::http::UrlSigner::new(&[7; 32])),
             metrics: metrics_handle(),
@@ -177,29 +180,38 @@ impl Server {
     pub async fn begin(&self, job: JobId) -> u32 {
         assert!(self.ledger.release(job, "node-a").await.unwrap());
         let starts = self.ledger.job(OwnerId::LOCAL, job).await.unwrap().unwrap().starts;
-        let holder = Holder { node: "node-1".to_owned(), incarnation: "one".to_owned(), slot: 0 };
+        let holder =
+            Holder { node: "node-1".to_owned(), incarnation: "one".to_owned(), slot: 0, memory_bytes_max: None };
         match self.ledger.claim(job, starts, holder).await.unwrap() {
             Claim::Won { job, .. } => job.starts,
-            Claim::Gone(state) => panic!("the job is {state:?}"),
+            nothing @ (Claim::Gone(_) | Claim::TooLarge(_)) => panic!("{nothing:?}"),
         }
     }
 
     /// Takes a queued job to `succeeded` with one output of these bytes, as a slot does.
     pub async fn succeed(&self, job: JobId, name: &str, bytes: &'static [u8]) {
+        self.succeed_with(job, &[(name, "image/png")], bytes).await;
+    }
+
+    /// The same with several files of these types.
+    pub async fn succeed_with(&self, job: JobId, wanted: &[(&str, &str)], bytes: &'static [u8]) {
         let start = self.begin(job).await;
-        let key = Key::Output { job, start, name: name.to_owned() };
-        let stream = futures::stream::iter([Ok(bytes::Bytes::from_static(bytes))]);
-        let written = self.blobs.put_stream(&key, stream, 1 << 20).await.unwrap();
-        let file = NewFile {
-            name: name.to_owned(),
-            content_type: "image/png".to_owned(),
-            size_bytes: written.size_bytes,
-            sha256: written.sha256,
-            width_px: Some(40),
-            height_px: Some(30),
-        };
+        let mut files = Vec::new();
+        for (name, content_type) in wanted {
+            let key = Key::Output { job, start, name: (*name).to_owned() };
+            let stream = futures::stream::iter([Ok(bytes::Bytes::from_static(bytes))]);
+            let written = self.blobs.put_stream(&key, stream, 1 << 20).await.unwrap();
+            files.push(NewFile {
+                name: (*name).to_owned(),
+                content_type: (*content_type).to_owned(),
+                size_bytes: written.size_bytes,
+                sha256: written.sha256,
+                width_px: Some(40),
+                height_px: Some(30),
+            });
+        }
         let measured = Measured { width_px: 40, height_px: 30, pages_count: 1 };
-        let finish = Finish::Succeeded { files: vec![file], measured, gate: None };
+        let finish = Finish::Succeeded { files, measured, gate: None };
         assert!(matches!(self.ledger.finish(job, start, finish).await.unwrap(), Finished::Now(_)));
     }
 

@@ -94,7 +94,7 @@ async fn a_refused_part_does_not_stop_the_others() {
 async fn if_all_parts_are_refused_the_first_gives_the_status() {
     let server = Server::start().await;
     let form =
-        Form::new().part("file", part(b"%PDF-1.7 ...".to_vec(), "a.pdf")).part("file", part(Vec::new(), "b.png"));
+        Form::new().part("file", part(b"%!PS-Adobe ...".to_vec(), "a.ps")).part("file", part(Vec::new(), "b.png"));
     send_form(&server, form).await.assert_problem(415, "unsupported_format");
     send_form(&server, Form::new().text("preset", "photo")).await.assert_problem(422, "missing_file");
     server.assert_nothing_left().await;

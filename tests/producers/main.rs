@@ -7,6 +7,7 @@ mod common;
 mod events;
 mod nodes;
 mod outside;
+mod quotas;
 #[path = "../common/s3.rs"]
 #[expect(dead_code, reason = "a part of it is used here")]
 mod s3;

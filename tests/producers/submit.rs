@@ -191,6 +191,29 @@ async fn a_server_killed_before_it_acknowledges_takes_an_image_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_again_at_once_is_never_rejected() {
+    const IMAGES: usize = 60;
+    const DELIVERIES: usize = 4;
+    let nats = Nats::start();
+    let directory = data_directory();
+    let server = Server::start(directory.path(), &options(&nats));
+    let objects = directory.path().join("objects");
+    let page = pages::png(64, 64, 1);
+    let context = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+    // Whoever looks for an earlier one just before it is there, and for the object just after it was removed, finds neither.
+    for name in 0..IMAGES {
+        let message = put(&objects, &name.to_string(), &page).to_string();
+        for _ in 0..DELIVERIES {
+            context.publish(format!("inkpool.submit.{OWNER}"), message.clone().into()).await.unwrap().await.unwrap();
+        }
+    }
+    until_none_waits(&nats).await;
+    let rejected: Vec<_> = told(&nats).await.into_iter().filter(|told| told.kind == "rejected").collect();
+    assert!(rejected.is_empty(), "{rejected:#?}");
+    assert_eq!(server.get("/api/v1/images?limit=100").await["items"].as_array().unwrap().len(), IMAGES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_nats_takes_submissions_again() {
     let mut nats = Nats::start();
     let directory = data_directory();

@@ -62,6 +62,25 @@ def test_the_same_twice_is_once(start):
     assert reused.value.code == "idempotency_key_reused"
 
 
+def test_what_is_there_will_do_if_asked(start):
+    ink = Client(start().url)
+    first = ink.upload(png(), filename="a.png", preset="photo", dedup=True)
+    assert not first.deduplicated
+    ink.wait(first.job, timeout=60)
+    by_post = ink.upload(png(), filename="b.png", preset="photo", dedup=True)
+    announced = ink.upload_presigned(png(), filename="c.png", preset="photo", dedup=True)
+    for same in (by_post, announced):
+        assert same.deduplicated and same.image.filename == "a.png"
+        assert (same.image.id, same.job.id) == (first.image.id, first.job.id)
+    # Not asked for, or made into something else: another image.
+    others = [ink.upload(png(), filename="b2.png", preset="photo"), ink.upload_presigned(png(), preset="photo")]
+    others.append(ink.upload(png(), filename="d.png", settings={"denoise": "off"}, dedup=True))
+    assert not any(other.deduplicated for other in others)
+    assert len({first.image.id, *(other.image.id for other in others)}) == 4
+    with pytest.raises(ValueError, match="again"):
+        ink.upload(png(), again=True, dedup=True)
+
+
 def test_presigned_uploads_arrive(start, tmp_path):
     ink = Client(start().url)
     page = tmp_path / "page.png"

@@ -81,7 +81,7 @@ def test_the_untrained_network_is_the_classical_one() -> None:
 
 def test_the_network_keeps_its_budget() -> None:
     shape = tomllib.loads((HERE / "train.toml").read_text())["model"]
-    net = Denoiser(tuple(shape["widths"]), shape["bottom_blocks"])
+    net = Denoiser(**shape)
     assert multiply_adds_per_pixel(net) <= 12_000
     assert sum(p.numel() for p in net.parameters()) * 4 <= 2_000_000
 
@@ -115,8 +115,8 @@ def test_estimates_beyond_black_and_white_are_errors_only_where_the_truth_is_bet
     truth = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.5])[None, None, None]
     right = torch.tensor([1.2, 1.0, -0.3, 0.0, 0.5])[None, None, None]
     wrong = torch.tensor([1.0, 1.0, 1.2, 0.0, 0.5])[None, None, None].requires_grad_()
-    assert train.loss_of(right, truth, 1.0) == train.loss_of(truth.clone(), truth, 1.0)
-    train.loss_of(wrong, truth, 1.0).backward()
+    assert train.loss_of(right, truth, 1.0, 0.25) == train.loss_of(truth.clone(), truth, 1.0, 0.25)
+    train.loss_of(wrong, truth, 1.0, 0.25).backward()
     assert wrong.grad is not None and wrong.grad[..., 2] > 0  # saturated and wrong, yet it is pulled back
 
 

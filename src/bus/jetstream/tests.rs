@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::*;
 use crate::bus::suite::{Fresh, bus_suite, settings};
+
+mod who;
 
 #[path = "../../../tests/common/nats.rs"]
 #[allow(dead_code, reason = "shared with the tests of the whole program")]
@@ -56,8 +59,14 @@ async fn a_killed_server_keeps_what_it_acknowledged() {
     assert!(matches!(bus.pull(Lane::Bulk, 1, Duration::ZERO).await, Err(BusError::Unavailable(_))));
     nats.run();
     publish(&bus, "c").await;
-    let pulled: Vec<_> = [pull_one(&bus).await, pull_one(&bus).await].into_iter().map(|d| d.payload).collect();
-    assert_eq!(pulled, ["a", "c"], "what was not acknowledged was not sent later either");
+    // On a slow machine one of them may come twice: its ack is late, or `c` was stored and not told so.
+    let mut pulled = BTreeSet::new();
+    while bus.depth(Lane::Bulk).await.unwrap() != Depth::default() {
+        let delivery = pull_one(&bus).await;
+        pulled.insert(delivery.payload.clone());
+        let _ = delivery.acker.ack().await;
+    }
+    assert_eq!(pulled, BTreeSet::from(["a".into(), "c".into()]), "what was not acknowledged was not sent later either");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,17 +132,6 @@ async fn a_removed_consumer_is_made_again() {
     assert_eq!(pull_one(&bus).await.payload, "a");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn user_and_password_are_asked_for_and_sent() {
-    let nats = Nats::start_with("authorization { user: ink, password: pool }");
-    let Err(BusError::Unfit(why)) = JetStreamBus::open(&at(&nats), settings()).await.map(drop) else {
-        panic!("a stranger was let in")
-    };
-    assert!(why.contains("authorization"), "{why}");
-    let known = NatsSettings { user: "ink".to_owned(), password: "pool".to_owned(), ..at(&nats) };
-    publish(&JetStreamBus::open(&known, settings()).await.unwrap(), "a").await;
-}
-
 /// A server that says it is older, on a port of our own.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_server_is_refused_with_a_clear_word() {
@@ -158,17 +156,27 @@ async fn an_older_server_is_refused_with_a_clear_word() {
     assert_eq!(why, "nats-server 2.10 or newer is needed, this one is 2.9.10");
 }
 
-/// The fixtures are an authority of our own and a certificate for 127.0.0.1, good for a hundred years.
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_is_spoken_and_strangers_are_not_believed() {
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/nats");
-    let tls = format!("tls {{ cert_file: \"{fixtures}/server.pem\", key_file: \"{fixtures}/server.key\" }}");
-    let nats = Nats::start_with(&tls);
-    let secure = NatsSettings { tls: true, ca_file: format!("{fixtures}/ca.pem").into(), ..at(&nats) };
-    publish(&JetStreamBus::open(&secure, settings()).await.unwrap(), "a").await;
-    let trusting_others = NatsSettings { ca_file: Default::default(), ..secure };
-    // Whether that is told at once or found out later depends on where the handshake ends.
-    if let Ok(bus) = JetStreamBus::open(&trusting_others, settings()).await {
-        assert!(matches!(bus.publish(Lane::Bulk, "b", Bytes::new()).await, Err(BusError::Unavailable(_))));
+async fn three_servers_lose_one_and_nothing_else() {
+    let mut servers = Nats::start_cluster(3);
+    let url = servers.iter().map(Nats::url).collect::<Vec<_>>().join(",");
+    let replicated = NatsSettings { url, replicas: 3, timeout: Duration::from_secs(5), ..at(&servers[0]) };
+    let bus = JetStreamBus::open(&replicated, settings()).await.unwrap();
+    publish(&bus, "a").await;
+    let mut stream = bus.context.get_stream(JOBS_STREAM).await.unwrap();
+    let info = stream.info().await.unwrap();
+    assert_eq!(info.config.num_replicas, 3);
+    let leader = info.cluster.as_ref().unwrap().leader.clone().unwrap();
+    servers.iter_mut().find(|server| server.name() == leader).unwrap().kill();
+    publish(&bus, "b").await;
+    let mut pulled = BTreeSet::new();
+    while pulled.len() < 2 {
+        // An answer may be lost with the leader; then it comes again.
+        let Ok(found) = bus.pull(Lane::Bulk, 1, Duration::from_secs(2)).await else { continue };
+        for delivery in found {
+            pulled.insert(delivery.payload.clone());
+            let _ = delivery.acker.ack().await;
+        }
     }
+    assert_eq!(pulled, BTreeSet::from(["a".into(), "b".into()]));
 }

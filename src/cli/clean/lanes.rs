@@ -131,7 +131,8 @@ impl Lanes {
         }
         let Some(ready) = worker else { return Err(failed("worker", "no worker")) };
         let deadline = self.settings.config.deadline(None);
-        let bounds = Bounds { deadline, memory: Some(self.memory.clone()) };
+        let per_megapixel = Duration::from_secs(self.settings.config.jobs.deadline_per_megapixel_s);
+        let bounds = Bounds { deadline, per_megapixel, memory: Some(self.memory.clone()) };
         let session = execute(ready.as_mut(), run, bounds, self.stop.clone(), on_progress).await;
         if !session.reusable {
             *worker = None;

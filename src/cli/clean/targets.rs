@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::cli::inputs::{Input, names};
-use crate::pipeline::spec::{OutputFormat, OutputSize, Spec};
+use crate::pipeline::spec::{OutputFormat, OutputSize, PdfWhen, Spec};
 
 /// One image and where its results go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +52,21 @@ impl Target {
     pub fn narrow(&self, spec: &Spec) -> Spec {
         let mut narrow = spec.clone();
         narrow.outputs.retain(|output| self.place(&output.name).is_some());
+        narrow.pdf = narrow.pdf.filter(|pdf| self.place(&pdf.name).is_some());
+        // Who asks for this one file gets it, whatever the input.
+        if let (Self::Main { .. }, Some(pdf)) = (self, &mut narrow.pdf) {
+            pdf.when = PdfWhen::On;
+        }
+        // For the page of a server.
+        narrow.before = None;
         narrow
     }
 
     /// What is written for the first page, for a check before the work.
     pub fn first(&self, spec: &Spec) -> Vec<PathBuf> {
-        spec.outputs.iter().filter_map(|output| self.place(&output.name)).collect()
+        let pdf = spec.pdf.as_ref().filter(|pdf| matches!(self, Self::Main { .. }) || pdf.when == PdfWhen::On);
+        let names = spec.outputs.iter().map(|output| &output.name).chain(pdf.map(|pdf| &pdf.name));
+        names.filter_map(|name| self.place(name)).collect()
     }
 }
 
@@ -90,9 +99,10 @@ fn beside(input: Input, name: &Path, spec: &Spec) -> Result<Job, String> {
 fn named(file: &Path, spec: &Spec) -> Result<Target, String> {
     let ending = file.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
     let whole = spec.outputs.iter().filter(|output| output.size == OutputSize::Same);
-    let fitting = whole.clone().find(|output| extension(output.format) == ending);
-    let Some(output) = fitting else {
-        let endings: Vec<String> = whole.map(|output| format!(".{}", extension(output.format))).collect();
+    let pdf = spec.pdf.iter().map(|pdf| (&pdf.name, "pdf"));
+    let named: Vec<(&String, &str)> = whole.map(|output| (&output.name, extension(output.format))).chain(pdf).collect();
+    let Some((output, _)) = named.iter().find(|(_, known)| *known == ending) else {
+        let endings: Vec<String> = named.iter().map(|(_, known)| format!(".{known}")).collect();
         let endings = endings.join(" or ");
         let preset = &spec.preset;
         return Err(format!(
@@ -101,7 +111,7 @@ fn named(file: &Path, spec: &Spec) -> Result<Target, String> {
         ));
     };
     let ending = file.extension().and_then(OsStr::to_str).unwrap_or_default();
-    Ok(Target::Main { output: output.name.clone(), base: file.with_extension(""), ending: format!(".{ending}") })
+    Ok(Target::Main { output: (*output).clone(), base: file.with_extension(""), ending: format!(".{ending}") })
 }
 
 const fn extension(format: OutputFormat) -> &'static str {
@@ -200,6 +210,14 @@ mod tests {
             let jobs = assign(inputs(&["page.tif"]), Some(Path::new(file)), false, &spec).unwrap();
             jobs[0].target.narrow(&spec).outputs.into_iter().map(|output| output.name).collect::<Vec<_>>()
         };
+        let bound = |file: &str| {
+            let jobs = assign(inputs(&["page.tif"]), Some(Path::new(file)), false, &spec).unwrap();
+            let narrow = jobs[0].target.narrow(&spec);
+            (narrow.outputs.len(), narrow.pdf_of(1).is_some(), narrow.pdf_of(2).is_some(), narrow.before.is_some())
+        };
+        assert_eq!(bound("x.pdf"), (0, true, true, false));
+        assert_eq!(bound("x.png"), (1, false, false, false));
+        assert_eq!(bound("folder/"), (3, false, true, false));
         assert_eq!(names("x.webp"), ["clean.webp"]);
         assert_eq!(names("folder/").len(), 3);
     }

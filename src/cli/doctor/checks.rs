@@ -207,14 +207,21 @@ pub async fn clock(config: &Config) -> Finding {
 
 /// Whether they are there, and whether the network is the one that belongs to its digest.
 pub fn model(config: &Config) -> Finding {
-    let located = match locate::find(&config.models.directory, &config.models.onnxruntime) {
+    let located = match locate::find(&config.models.directory, &config.models.onnxruntime, &config.models.pdfium) {
         Ok(located) => located,
         Err(error) => return Finding::fail(error.to_string(), "Run scripts/setup, or set models.*."),
     };
     match hash(&located.model) {
         Ok((_, found)) if found == located.model_sha256 => {
             let (model, library) = (located.model.display(), located.onnxruntime.display());
-            Finding::pass(format!("{model} ({}…), {library}", found.get(..12).unwrap_or_default()))
+            let found = format!("{model} ({}…), {library}", found.get(..12).unwrap_or_default());
+            match &located.pdfium {
+                Some(pdfium) => Finding::pass(format!("{found}, {}", pdfium.display())),
+                None => Finding::warn(
+                    format!("{found}; no PDFium: PDF is refused"),
+                    "Run scripts/setup, or set models.pdfium, if people shall send PDF.",
+                ),
+            }
         }
         Ok((_, found)) => Finding::fail(
             format!("{} has SHA-256 {found}, not that of the file beside it", located.model.display()),

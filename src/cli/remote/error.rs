@@ -11,6 +11,13 @@ use crate::job::RefusalCode;
 /// A server that says "later" is not believed beyond this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// Bounds of a user that a few minutes do not change.
+const DAILY: [&str; 2] = ["storage_quota_reached", "pixel_quota_reached"];
+
+/// What somebody at a command line does without a token, or with one that is good no more.
+const TOKEN_REMEDY: &str = "Make one on the server's page, under your name, and set INKPOOL_TOKEN, or write it into \
+                            ~/.config/inkpool/tokens as `machine HOST token TOKEN`.";
+
 /// Why a request gave nothing.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RemoteError {
@@ -47,6 +54,11 @@ impl RemoteError {
         // The status line is what proxies on the way have acted on.
         problem.status = status.as_u16();
         problem.retry_after_s = retry_after_s;
+        // What the server says is meant for programs that speak HTTP.
+        if problem.code == "login_required" {
+            problem.detail = "The server asks for a token.".to_owned();
+            problem.remedy = Some(TOKEN_REMEDY.to_owned());
+        }
         Self::Refused(Box::new(problem))
     }
 
@@ -54,6 +66,12 @@ impl RemoteError {
     pub fn worth_another_try(&self) -> Option<Duration> {
         match self {
             Self::Unreachable { .. } => Some(Duration::ZERO),
+            // Of an upload in pieces that another request, perhaps an earlier one of ours, is adding to.
+            Self::Refused(problem) if problem.status == 423 || problem.code == "offset_differs" => {
+                Some(Duration::from_secs(problem.retry_after_s.unwrap_or_default()).min(RETRY_AFTER_MAX))
+            }
+            // Room that comes tomorrow, or never by itself, is not waited for.
+            Self::Refused(problem) if DAILY.contains(&problem.code.as_str()) => None,
             Self::Refused(problem) if matches!(problem.status, 408 | 429 | 502 | 503 | 504) => {
                 Some(problem.retry_after_s.map_or(Duration::ZERO, Duration::from_secs).min(RETRY_AFTER_MAX))
             }
@@ -66,7 +84,11 @@ impl RemoteError {
         match self {
             Self::Unreachable { .. } | Self::Usage(_) | Self::Interrupted => true,
             Self::Failed(_) => false,
-            Self::Refused(problem) => matches!(problem.status, 401 | 403 | 507) || self.exit() == Exit::Usage,
+            Self::Refused(problem) => {
+                // An image that is too large for a whole day says nothing about the others.
+                let is_full = DAILY[0] == problem.code || DAILY[1] == problem.code && problem.retry_after_s.is_some();
+                matches!(problem.status, 401 | 403 | 507) || is_full || self.exit() == Exit::Usage
+            }
         }
     }
 
@@ -126,6 +148,7 @@ mod tests {
         assert_eq!(answered(415, &problem("unsupported_format")).exit(), Exit::Refused);
         assert_eq!(answered(422, &problem("unknown_preset")).exit(), Exit::Usage);
         assert_eq!(answered(401, &problem("login_required")).exit(), Exit::Failed);
+        assert!(answered(401, &problem("login_required")).to_string().contains("INKPOOL_TOKEN"));
         assert_eq!(answered(503, &problem("queue_full")).exit(), Exit::Unreachable);
         assert_eq!(answered(502, "<html>").exit(), Exit::Unreachable);
     }
@@ -134,6 +157,10 @@ mod tests {
     fn what_passes_is_tried_again_and_nothing_else() {
         assert_eq!(answered(503, &problem("queue_full")).worth_another_try(), Some(Duration::from_secs(7)));
         assert_eq!(answered(502, "<html>").worth_another_try(), Some(Duration::from_secs(7)));
+        assert_eq!(answered(429, &problem("job_quota_reached")).worth_another_try(), Some(Duration::from_secs(7)));
+        for code in DAILY {
+            assert_eq!(answered(429, &problem(code)).worth_another_try(), None, "{code}");
+        }
         for (status, code) in [(401, "login_required"), (413, "body_too_large"), (507, "storage_full"), (500, "x")] {
             assert_eq!(answered(status, &problem(code)).worth_another_try(), None, "{code}");
         }

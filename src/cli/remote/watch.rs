@@ -19,9 +19,19 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// After an event stream has ended.
 const RECONNECT: Duration = Duration::from_secs(1);
 
+/// One job, for all who wait for it: images with the same bytes may have one together.
+#[derive(Default)]
 struct Pending {
-    done: oneshot::Sender<Result<Value, RemoteError>>,
+    done: Vec<oneshot::Sender<Result<Value, RemoteError>>>,
     looked_at: Option<Instant>,
+}
+
+impl Pending {
+    fn tell(self, answer: &Result<Value, RemoteError>) {
+        for done in self.done {
+            let _ = done.send(answer.clone());
+        }
+    }
 }
 
 /// All jobs that are waited for.
@@ -48,7 +58,7 @@ impl<'a> Watch<'a> {
             return Err(error.clone());
         }
         let (done, ended) = oneshot::channel();
-        self.pending.borrow_mut().insert(job.id, Pending { done, looked_at: None });
+        self.pending.borrow_mut().entry(job.id).or_default().done.push(done);
         let _forget = Forget { watch: self, job: job.id };
         ended.await.unwrap_or_else(|_| Err(RemoteError::Failed("nobody watches the job any more".to_owned())))
     }
@@ -61,7 +71,7 @@ impl<'a> Watch<'a> {
                 self.lost.replace(Some(error.clone()));
                 let waiting = self.pending.take();
                 for pending in waiting.into_values() {
-                    let _ = pending.done.send(Err(error.clone()));
+                    pending.tell(&Err(error.clone()));
                 }
             }
         }
@@ -124,8 +134,9 @@ impl<'a> Watch<'a> {
     }
 
     fn answer(&self, id: JobId, answer: Result<Value, RemoteError>) {
-        if let Some(pending) = self.pending.borrow_mut().remove(&id) {
-            let _ = pending.done.send(answer);
+        let pending = self.pending.borrow_mut().remove(&id);
+        if let Some(pending) = pending {
+            pending.tell(&answer);
         }
     }
 }
@@ -138,6 +149,12 @@ struct Forget<'a, 'b> {
 
 impl Drop for Forget<'_, '_> {
     fn drop(&mut self) {
-        self.watch.pending.borrow_mut().remove(&self.job);
+        let mut pending = self.watch.pending.borrow_mut();
+        if let Some(others) = pending.get_mut(&self.job) {
+            others.done.retain(|done| !done.is_closed());
+            if others.done.is_empty() {
+                pending.remove(&self.job);
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `inkpool upload`: images to a server, and with `--wait` the results back.
 
 mod fetch;
+mod pieces;
 mod report;
 mod send;
 
@@ -23,12 +24,14 @@ use super::remote::{Job, RemoteArgs, RemoteError, Server, Watch, refusal};
 use super::{Exit, complain};
 
 const EXAMPLES: &str = "\
-Folders are searched for images. What was uploaded before (same bytes, same name, same preset) is not sent again within
-the three days for which a server remembers it: after an interruption the same command goes on where it ended.
+Folders are searched for images. What was uploaded before (same bytes, same name, same preset) is
+not sent again within the three days for which a server remembers it: after an interruption the
+same command goes on where it ended, and within an image of 4 MiB or more at the byte where it ended.
 
 Where the results go, with --out:
   page.png        DIR/page/clean.png, clean.webp, thumb.webp, manifest.json
-  scans/a/b.tif   DIR/a/b/clean.png, …, and DIR/a/b/p0002/clean.png for its second page
+  scans/a/b.tif   DIR/a/b/clean.png, …, DIR/a/b/p0002/clean.png for its second page, and
+                  DIR/a/b/clean.pdf with all of them
   Files that are there already with the right content are not fetched again.
 
 Examples:
@@ -37,7 +40,8 @@ Examples:
   inkpool upload *.jpg --preset photo --set quality=70 --json
   INKPOOL_TOKEN=inkpool_… inkpool upload scans/ --server https://ink.example.org
 
-Exit codes: 0 done; 1 something failed; 2 usage; 3 an image was refused (limit or format); 4 the server cannot be reached.
+Exit codes: 0 done; 1 something failed; 2 usage; 3 an image was refused (limit or format);
+4 the server cannot be reached.
 The worst of a batch counts.";
 
 /// Images whose jobs are waited for at once; the rest is sent as these end.
@@ -55,7 +59,7 @@ pub struct UploadArgs {
     /// What to make; `document` unless the server says otherwise
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Changes a setting of the preset: denoise=auto|off|gray|keep, quality=1..100
+    /// Changes a setting of the preset: denoise=auto|off|gray|keep, quality=1..100, pdf=auto|on|off
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::setting)]
     set: Vec<(String, String)>,
     /// Wait until the jobs have ended
@@ -73,6 +77,9 @@ pub struct UploadArgs {
     /// Upload and process again what was uploaded before
     #[arg(long)]
     again: bool,
+    /// What the server has already, made into the same, will do, whatever its name: it is not stored again
+    #[arg(long, conflicts_with = "again")]
+    dedup: bool,
     /// Uploads, and downloads, at once
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     parallel: u16,

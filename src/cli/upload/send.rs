@@ -10,7 +10,10 @@ use futures::StreamExt;
 use http_client::{Body, Method, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncSeekExt;
 use tokio_util::io::ReaderStream;
+
+use super::pieces::RESUMABLE_FROM_BYTES;
 
 use super::report::Bar;
 use super::{Answer, AnswerItem, Batch, Input};
@@ -35,11 +38,61 @@ pub struct Sent {
 }
 
 /// A file as it is to be sent.
-struct Source {
+pub struct Source {
     path: PathBuf,
-    filename: String,
-    size_bytes: u64,
+    /// Last component of the path.
+    pub filename: String,
+    /// Length, bytes.
+    pub size_bytes: u64,
     sha256: String,
+}
+
+/// Why a file could not be read to its end; the error of the request does not say.
+#[derive(Clone, Default)]
+pub struct Fault(Arc<Mutex<Option<String>>>);
+
+impl Fault {
+    fn note(&self, error: &std::io::Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    }
+
+    /// An error if there was one.
+    pub fn check(&self) -> Result<(), RemoteError> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        noted.map_or(Ok(()), |why| Err(RemoteError::Failed(why)))
+    }
+}
+
+/// A file on its way.
+pub struct Stream {
+    /// Its bytes.
+    pub body: Body,
+    /// How far it is.
+    pub sent: Arc<AtomicU64>,
+    /// Whether it could be read.
+    pub fault: Fault,
+}
+
+impl Stream {
+    /// From `offset` to its end.
+    pub async fn of(source: &Source, offset: u64, bar: &Bar) -> Result<Self, RemoteError> {
+        let failed = |error: std::io::Error| RemoteError::Failed(error.to_string());
+        let mut file = tokio::fs::File::open(&source.path).await.map_err(failed)?;
+        file.seek(std::io::SeekFrom::Start(offset)).await.map_err(failed)?;
+        let (sent, fault) = (Arc::new(AtomicU64::new(offset)), Fault::default());
+        let (counter, told, bar) = (sent.clone(), fault.clone(), bar.clone());
+        let pieces = ReaderStream::with_capacity(file, PIECE_BYTES).map(move |piece| {
+            match &piece {
+                Ok(piece) => {
+                    let before = counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                    bar.sent(before + piece.len() as u64);
+                }
+                Err(error) => told.note(error),
+            }
+            piece
+        });
+        Ok(Self { body: Body::wrap_stream(pieces), sent, fault })
+    }
 }
 
 impl Batch<'_> {
@@ -58,11 +111,20 @@ impl Batch<'_> {
                     Recalled::Nothing => {}
                 }
             }
-            let answer: Answer =
-                self.server.again_while_it_helps(async || self.post(&source, &key, &bar).await).await?;
+            let answer = self.deliver(&source, &key, &bar).await?;
             return arrived(answer, &source).map(|job| Sent { job, before: false });
         }
         Err(RemoteError::Failed("it was uploaded and deleted again too often; use --again".to_owned()))
+    }
+
+    /// Sends it, in the way that suits its length.
+    async fn deliver(&self, source: &Source, key: &str, bar: &Bar) -> Result<Answer, RemoteError> {
+        if source.size_bytes >= RESUMABLE_FROM_BYTES
+            && let Some(answer) = self.post_in_pieces(source, key, bar).await?
+        {
+            return Ok(answer);
+        }
+        self.server.again_while_it_helps(async || self.post(source, key, bar).await).await
     }
 
     /// Reads it once, and refuses what the server would refuse before it has it all.
@@ -119,22 +181,11 @@ impl Batch<'_> {
 
     /// Sends it once.
     async fn post(&self, source: &Source, key: &str, bar: &Bar) -> Result<Answer, RemoteError> {
-        let failed = |error: std::io::Error| RemoteError::Failed(error.to_string());
-        let file = tokio::fs::File::open(&source.path).await.map_err(failed)?;
-        let (sent, fault) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
-        let (counter, told, bar) = (sent.clone(), fault.clone(), bar.clone());
-        let pieces = ReaderStream::with_capacity(file, PIECE_BYTES).map(move |piece| match piece {
-            Ok(piece) => {
-                let before = counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                bar.sent(before + piece.len() as u64);
-                Ok(piece)
-            }
-            Err(error) => {
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-                Err(error)
-            }
-        });
+        let stream = Stream::of(source, 0, bar).await?;
         let mut query = vec![("preset", self.rules.preset.as_str()), ("filename", source.filename.as_str())];
+        if self.args.dedup {
+            query.push(("dedup", "true"));
+        }
         let set: Vec<(String, &str)> =
             self.args.set.iter().map(|(key, value)| (format!("set.{key}"), value.as_str())).collect();
         query.extend(set.iter().map(|(key, value)| (key.as_str(), *value)));
@@ -144,18 +195,16 @@ impl Batch<'_> {
             .header(header::CONTENT_LENGTH, source.size_bytes)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header("idempotency-key", key)
-            .body(Body::wrap_stream(pieces));
+            .body(stream.body);
         let answered = async {
             let response = self.server.send_once(request).await?;
             self.server.body(response).await
         };
         let body = tokio::select! {
             body = answered => body,
-            () = silence(&sent) => Err(self.server.unreachable("it has fallen silent")),
+            () = silence(&stream.sent) => Err(self.server.unreachable("it has fallen silent")),
         };
-        if let Some(why) = fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(RemoteError::Failed(why));
-        }
+        stream.fault.check()?;
         serde_json::from_slice(&body?)
             .map_err(|error| RemoteError::Failed(format!("an answer of another kind: {error}")))
     }
@@ -168,7 +217,7 @@ enum Recalled {
 }
 
 /// Resolves when nothing more has been sent for a while: neither does the file go on, nor does the answer come.
-async fn silence(sent: &AtomicU64) {
+pub async fn silence(sent: &AtomicU64) {
     let mut before = None;
     loop {
         let now = sent.load(Ordering::Relaxed);

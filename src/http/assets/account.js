@@ -196,6 +196,10 @@ part("account-open").addEventListener("click", () => {
   act(() => Promise.all([readSessions(), readTokens(), readInvitations()]));
 });
 part("account-close").addEventListener("click", () => dialog.close());
+// Whoever goes to another view wants to see it.
+dialog.addEventListener("click", (event) => {
+  if (event.target.closest("a[data-nav]")) dialog.close();
+});
 part("log-out").addEventListener("click", () => logOut().catch((refused) => {
   dialog.showModal();
   tell(refused.problem ?? { detail: String(refused) });

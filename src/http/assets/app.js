@@ -6,14 +6,17 @@ import * as cluster from "./cluster.js";
 import * as desk from "./desk.js";
 import { enter, enterAgain } from "./door.js";
 import { follow } from "./events.js";
+import * as hooks from "./hooks.js";
 import * as compare from "./image.js";
 import * as library from "./library.js";
 import * as look from "./look.js";
+import * as quota from "./quota.js";
 import * as router from "./router.js";
+import * as uploads from "./uploads.js";
 import { t } from "./words.js";
 
 const KNOCK_AGAIN_MS = 2000;
-const views = [desk, library, compare, cluster];
+const views = [desk, library, compare, cluster, hooks, quota];
 
 function link(state) {
   document.getElementById("link").dataset.state = state;
@@ -49,6 +52,7 @@ router.start();
 follow({
   onOpen: () => {
     link("live");
+    uploads.wake();
     readOffer().catch(desk.notice);
     desk.readNewest();
     compare.refresh();

@@ -6,14 +6,28 @@ const template = document.getElementById("card");
 // The file that is the result, and the one small enough for a list.
 const RESULTS = ["clean.webp", "full.webp", "clean.png"];
 const SMALL = "thumb.webp";
+// A page as it came in, where browsers cannot show the original.
+const BEFORE = "before.webp";
 
 export function resultOf(image) {
   const found = RESULTS.map((name) => image.files.find((file) => file.name === name)).find(Boolean);
-  return found ?? image.files.find((file) => file.name !== "original" && canShow(file.content_type));
+  return found ?? image.files.find((file) => file.name !== "original" && file.name !== BEFORE && canShow(file.content_type));
 }
 
 export function originalOf(image) {
   return image.files.find((file) => file.name === "original");
+}
+
+// A page of an image as it came in, if it can be shown.
+export function beforeOf(image, page = 1) {
+  const original = originalOf(image);
+  if (page === 1 && original && canShow(original.content_type)) return original;
+  return image.files.find((file) => file.name === nameOn(page, BEFORE)) ?? null;
+}
+
+// The name of a file on a page.
+export function nameOn(page, name) {
+  return page === 1 ? name : `p${String(page).padStart(4, "0")}/${name}`;
 }
 
 export function make(entry, actions) {
@@ -78,6 +92,8 @@ function stateWords({ upload, job, live }, state) {
       return t("upload.sending", { sent: bytes(upload.sent), all: bytes(upload.file.size) });
     case "paused":
       return t("upload.paused");
+    case "offline":
+      return t("upload.offline");
     case "failed":
       return t("upload.refused");
     default:
@@ -87,8 +103,8 @@ function stateWords({ upload, job, live }, state) {
 
 function showBar(card, { upload, job, live }, state) {
   const share = job ? (live?.progress ?? job.progress) : upload.file.size ? upload.sent / upload.file.size : 0;
-  card.bar.hidden = !["sending", "running", "queued", "released", "paused"].includes(state);
-  const isKnown = state === "sending" || state === "running";
+  card.bar.hidden = !["sending", "running", "queued", "released", "paused", "offline"].includes(state);
+  const isKnown = ["sending", "running", "offline"].includes(state);
   if (isKnown) card.bar.value = share;
   else card.bar.removeAttribute("value");
   card.bar.setAttribute("aria-label", t(job ? "state.bar" : "upload.bar"));
@@ -121,7 +137,7 @@ function words(text) {
 function showBefore(card, { image, upload, preview }) {
   const original = image && originalOf(image);
   const type = original?.content_type ?? upload?.file.type;
-  const source = preview ?? (original && canShow(type) ? original.url : null);
+  const source = preview ?? (original && beforeOf(image)?.url) ?? null;
   const instead = () => [words(type ? t("card.cannot_show", { kind: kindOf(type) }) : t("card.no_preview"))];
   const fill = () => (source ? [picture(source, t("card.before"), () => card.before.replaceChildren(...instead()))] : instead());
   frame(card.before, source ?? `none ${type}`, fill);
@@ -206,7 +222,7 @@ function showActions(entry, actions, state) {
 
 function usual(entry, actions, state) {
   const buttons = [];
-  if (["waiting", "sending", "paused", "queued", "released", "running"].includes(state)) {
+  if (["waiting", "sending", "paused", "offline", "queued", "released", "running"].includes(state)) {
     const cancel = button(t("act.cancel"), () => actions.cancel(entry));
     cancel.disabled = Boolean(entry.job?.cancel_requested);
     buttons.push(cancel);

@@ -1,6 +1,8 @@
 // For administrators: nodes with their slots, queues, what was done in the last hour. Asked for anew while it is looked at.
 
 import { call } from "./api.js";
+import * as failures from "./failures.js";
+import * as people from "./people.js";
 import { isShown, view } from "./router.js";
 import { t, troubleOf } from "./words.js";
 
@@ -142,8 +144,16 @@ export function onProgress() {}
 // Only administrators may look.
 export function open(session) {
   part("nav-cluster").hidden = session.role !== "admin";
+  people.open(session);
 }
 
 export function start() {
-  view("cluster", { enter: look, leave: () => clearTimeout(timer) });
+  people.start();
+  failures.start();
+  const enter = () => {
+    look();
+    people.enter();
+    failures.enter();
+  };
+  view("cluster", { enter, leave: () => clearTimeout(timer) });
 }

@@ -85,7 +85,7 @@ function summarise() {
   document.getElementById("empty").hidden = entries.size > 0;
   const states = [...entries].map((entry) => entry.job?.state ?? entry.upload.state);
   const share = (...names) => states.filter((state) => names.includes(state)).length;
-  const active = share("queued", "released", "running", "waiting", "sending", "paused");
+  const active = share("queued", "released", "running", "waiting", "sending", "paused", "offline");
   const parts = [];
   if (active) parts.push(t("desk.under_way", { number: active }));
   if (share("succeeded")) parts.push(t("desk.done", { number: share("succeeded") }));
@@ -93,25 +93,27 @@ function summarise() {
   document.getElementById("summary").textContent = parts.join(" · ");
 }
 
-function entryOf(file, preset) {
+function entryOf(file, preset, dedup) {
   const entry = { image: null, job: null, live: null, stamp: 0 };
   entry.preview = canShow(file.type) ? URL.createObjectURL(file) : null;
   entry.upload = {
-    file, preset, state: "waiting", sent: 0, problem: null,
+    file, preset, dedup, state: "waiting", sent: 0, problem: null,
     changed: () => {
       refreshCard(entry);
       summarise();
       if (entry.upload.state === "failed") say(t("say.failed", { name: file.name, what: troubleOf(entry.upload.problem).what }));
     },
     onDone: (item) => adopt(entry, item),
-    onLate: (item) => call("DELETE", `/images/${item.image.id}`).catch(() => {}),
+    onResumed: (sent) => say(t("say.resumed", { name: file.name, sent: bytes(sent) })),
+    // What was there before stays.
+    onLate: (item) => item.deduplicated || call("DELETE", `/images/${item.image.id}`).catch(() => {}),
   };
   return entry;
 }
 
 function addFiles(files) {
-  const preset = new FormData(document.getElementById("tray")).get("preset") ?? "";
-  const added = files.map((file) => entryOf(file, preset));
+  const wanted = new FormData(document.getElementById("tray"));
+  const added = files.map((file) => entryOf(file, wanted.get("preset") ?? "", wanted.has("dedup")));
   // The first file ends up on top, and goes first.
   for (const entry of added.toReversed()) put(entry);
   for (const entry of added) begin(entry.upload);
@@ -137,7 +139,8 @@ function begin(upload) {
 }
 
 // An upload became an image. If events about it were faster, what they told is kept, and a card made for it goes.
-function adopt(entry, { image, job }) {
+function adopt(entry, { image, job, deduplicated }) {
+  if (deduplicated) say(t("say.known", { name: image.filename }));
   const stranger = byImage.get(image.id);
   entry.image = stranger?.image ?? image;
   entry.job = strangers.get(image.id) ?? stranger?.job ?? job;

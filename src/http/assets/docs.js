@@ -138,7 +138,8 @@ const card = (description, operation) =>
 const show = (document_) => {
   const description = new Description(document_);
   const all = [...description.operations()];
-  document.getElementById("about").textContent = `${document_.info.description} Version ${document_.info.version}.`;
+  const about = `${document_.info.description} Version ${document_.info.version}.`;
+  document.getElementById("about").replaceChildren(...prose(about));
   const main = document.getElementById("operations");
   const contents = document.getElementById("contents");
   contents.append(make("p", {}, make("a", { href: "/api/openapi.json" }, "openapi.json")));

@@ -1,7 +1,7 @@
 // One image: before and after on the stage, and beside it the verdict, the files, what was done, and what can be done.
 
 import { call } from "./api.js";
-import { button, originalOf, resultOf } from "./cards.js";
+import { beforeOf, button, nameOn, originalOf, resultOf } from "./cards.js";
 import { go, isShown, title, view } from "./router.js";
 import { say } from "./say.js";
 import * as stage from "./stage.js";
@@ -121,13 +121,10 @@ function leaf(page) {
 
 function fileOf(side) {
   const { image, page } = shown;
-  if (side === "before") {
-    const original = originalOf(image);
-    return original && canShow(original.content_type) && page === 1 ? original : null;
-  }
+  if (side === "before") return beforeOf(image, page);
   const result = resultOf(image);
   if (!result || page === 1) return result ?? null;
-  return image.files.find((file) => file.name === `p${String(page).padStart(4, "0")}/${result.name}`) ?? null;
+  return image.files.find((file) => file.name === nameOn(page, result.name)) ?? null;
 }
 
 // The stage.

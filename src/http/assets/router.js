@@ -4,6 +4,7 @@ const VIEWS = [
   { name: "desk", path: /^\/$/ },
   { name: "library", path: /^\/library$/ },
   { name: "cluster", path: /^\/cluster$/ },
+  { name: "hooks", path: /^\/webhooks$/ },
   { name: "image", path: /^\/images\/([\w-]+)$/ },
 ];
 const shown = new Map();

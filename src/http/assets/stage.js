@@ -14,6 +14,8 @@ const before = part("stage-before");
 const marks = part("marks");
 const pointers = new Map();
 
+// The number of a frame, as the style has it.
+const NUMBER_PX = 22;
 const look = { width: 0, height: 0, scale: 1, x: 0, y: 0, split: 0.5, mode: "slider", isFitted: true, places: [], arePlacesShown: true };
 let tell = () => {};
 let last = null;
@@ -145,11 +147,13 @@ function frame() {
   while (marks.children.length < list.length) marks.append(document.createElement("div"));
   list.forEach((place, index) => {
     const mark = marks.children[index];
-    mark.className = "place";
+    // Its number stands above it, or within where there is no room above.
+    const top = look.y + place.top_px * look.scale;
+    mark.className = top < NUMBER_PX ? "place is-at-top" : "place";
     mark.dataset.number = place.number;
     mark.title = place.name;
     mark.style.left = `${look.x + place.left_px * look.scale}px`;
-    mark.style.top = `${look.y + place.top_px * look.scale}px`;
+    mark.style.top = `${top}px`;
     mark.style.width = `${place.width_px * look.scale}px`;
     mark.style.height = `${place.height_px * look.scale}px`;
   });

@@ -22,7 +22,8 @@ function told(key) {
 }
 
 function unit(name, digits = 0) {
-  const options = { style: "unit", unit: name, unitDisplay: "short" };
+  // Short, a number of bytes is "0 byte" in English.
+  const options = { style: "unit", unit: name, unitDisplay: name === "byte" ? "long" : "short" };
   return new Intl.NumberFormat(language, { ...options, minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
@@ -104,15 +105,17 @@ export function troubleOf(error) {
   const step = error.retryable ? told(`step.${error.stage}`) : "";
   const where = step ? ` ${t("trouble.step", { step: step.toLocaleLowerCase(language) })}` : "";
   const what = own || error.detail || error.title || t("trouble.unknown");
-  return { what: `${what}${where}${figures}`, remedy: own ? "" : (error.remedy ?? "") };
+  const room = error.room_at ? ` ${t("trouble.room_at", { when: moment(error.room_at) })}` : "";
+  return { what: `${what}${where}${figures}${room}`, remedy: own ? "" : (error.remedy ?? "") };
 }
 
 // "67108864 bytes" and "900000000 px" are exact, and hard to read.
 function figure(text) {
-  const match = /^(\d+) (bytes|px)$/.exec(text);
+  const match = /^(\d+) (bytes|px|jobs)$/.exec(text);
   if (!match) return text;
   const value = Number(match[1]);
   if (match[2] === "bytes") return bytes(value);
+  if (match[2] === "jobs") return t("unit.jobs", { count: value });
   return value >= 1_000_000
     ? t("unit.megapixels", { count: Math.round(value / 1_000_000) })
     : t("unit.pixels", { count: value });
@@ -120,7 +123,7 @@ function figure(text) {
 
 const KINDS = {
   "image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WebP", "image/tiff": "TIFF", "image/bmp": "BMP",
-  "image/gif": "GIF", "image/x-portable-anymap": "PNM",
+  "image/gif": "GIF", "image/x-portable-anymap": "PNM", "application/pdf": "PDF",
 };
 
 export function kindOf(contentType) {

@@ -4,7 +4,7 @@ use crate::http::problem::{Kind, Problem};
 use crate::job::RefusalCode as R;
 
 /// All of them.
-pub const ALL: [Kind; 54] = [
+pub const ALL: [Kind; 67] = [
     Kind::Refused(R::EmptyBody),
     Kind::Refused(R::UnsupportedFormat),
     Kind::Refused(R::BodyTooLarge),
@@ -38,6 +38,11 @@ pub const ALL: [Kind; 54] = [
     Kind::PasswordRefused,
     Kind::TooMany,
     Kind::TooManyTries,
+    Kind::StorageQuota,
+    Kind::PixelQuota,
+    Kind::JobQuota,
+    Kind::AccountDisabled,
+    Kind::LastAdministrator,
     Kind::NoAccounts,
     Kind::NotFound,
     Kind::MethodNotAllowed,
@@ -52,6 +57,14 @@ pub const ALL: [Kind; 54] = [
     Kind::AlreadyUploaded,
     Kind::UploadDiffers,
     Kind::TooManyUploads,
+    Kind::UploadLocked,
+    Kind::OffsetDiffers,
+    Kind::ChecksumDiffers,
+    Kind::TusVersion,
+    Kind::WebhookUrl,
+    Kind::WebhookAddress,
+    Kind::WebhookUnresolved,
+    Kind::WebhookOff,
     Kind::HeadersTooLarge,
     Kind::Internal,
     Kind::QueueFull,

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 const EXAMPLES: &str = include_str!("examples.json");
 /// What a list gives at most, unless the settings say otherwise.
 const PAGE_ITEMS_MAX: u64 = 500;
+/// The longest upload, unless the settings say otherwise, bytes.
+const UPLOAD_BYTES_MAX: u64 = 67_108_864;
 /// An image that can stand in a text: 8 × 8 pixels, plain PGM.
 const PLAIN_IMAGE: &str = "P2\n8 8\n255\n\
     220 220 220 220 220 220 220 220\n220 30 30 30 30 30 30 220\n220 220 220 220 220 220 220 220\n\
@@ -25,7 +27,7 @@ const EVERYWHERE: [(&str, &str); 4] = [
 
 /// Where the values of an answer lead to: operation, status, name of the link, operation, its parameters.
 type Link = (&'static str, &'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
-const LINKS: [Link; 15] = [
+const LINKS: [Link; 19] = [
     ("upload_images", "202", "image", "show_image", &[("id", "$response.body#/items/0/image/id")]),
     ("upload_images", "202", "delete", "delete_image", &[("id", "$response.body#/items/0/image/id")]),
     ("upload_images", "202", "again", "process_image_again", &[("id", "$response.body#/items/0/image/id")]),
@@ -45,6 +47,10 @@ const LINKS: [Link; 15] = [
     ("announce_uploads", "201", "complete", "complete_upload", &[("id", "$response.body#/items/0/id")]),
     ("create_token", "201", "revoke", "revoke_token", &[("id", "$response.body#/id")]),
     ("create_invitation", "201", "revoke", "revoke_invitation", &[("id", "$response.body#/id")]),
+    ("create_webhook", "201", "show", "show_webhook", &[("id", "$response.body#/id")]),
+    ("create_webhook", "201", "log", "list_deliveries", &[("id", "$response.body#/id")]),
+    ("create_webhook", "201", "ping", "ping_webhook", &[("id", "$response.body#/id")]),
+    ("create_webhook", "201", "delete", "delete_webhook", &[("id", "$response.body#/id")]),
     ("list_sessions", "200", "revoke", "revoke_session", &[("id", "$response.body#/items/0/id")]),
     ("show_cluster", "200", "change", "change_node", &[("id", "$response.body#/nodes/0/id")]),
 ];
@@ -75,7 +81,7 @@ pub fn complete(description: &mut Value) -> Result<(), serde_json::Error> {
     }
     if let Some(form) = description.pointer_mut("/components/schemas/Form") {
         form["additionalProperties"] = json!(false);
-        form["patternProperties"] = json!({"^set\\..+$": {"type": "string"}});
+        form["patternProperties"] = json!({"^set\\.[a-z_]+$": {"type": "string"}});
     }
     let Some(paths) = description.get_mut("paths").and_then(Value::as_object_mut) else { return Ok(()) };
     for (path, item) in paths {
@@ -92,8 +98,11 @@ pub fn complete(description: &mut Value) -> Result<(), serde_json::Error> {
 }
 
 /// What the types cannot say: schema, property, what is added.
-fn amendments() -> [(&'static str, &'static str, Value); 11] {
+fn amendments() -> [(&'static str, &'static str, Value); 19] {
+    // What a number of JSON keeps.
+    let bound = json!({"minimum": 0, "maximum": 9_000_000_000_000_000_u64});
     let lanes = json!({"type": "string", "enum": ["interactive", "bulk"]});
+    let one_line = json!({"maxLength": 100, "pattern": r"^[^\u0000-\u001F\u007F-\u009F]*$"});
     [
         ("Again", "set", json!({"additionalProperties": {"type": "string"}})),
         ("Announcement", "lane", json!({"enum": ["interactive", "bulk", null]})),
@@ -102,10 +111,18 @@ fn amendments() -> [(&'static str, &'static str, Value); 11] {
         ("AnnouncedFile", "sha256", json!({"pattern": "^[0-9a-fA-F]{64}$"})),
         ("Change", "slots_count", json!({"minimum": 1})),
         ("Form", "lane", lanes.clone()),
+        ("Form", "dedup", json!({"type": "boolean"})),
         ("Form", "preset", json!({"type": "string"})),
         ("Form", "set", settings()),
         ("Job", "lane", lanes.clone()),
+        ("OwnQuota", "stored_bytes_max", bound.clone()),
+        ("OwnQuota", "pixels_per_day_max", bound.clone()),
+        ("OwnQuota", "jobs_queued_max", bound),
         ("Queue", "lane", lanes),
+        ("WebhookRequest", "events", json!({"minItems": 1})),
+        ("WebhookRequest", "name", one_line.clone()),
+        ("WebhookChanges", "name", one_line),
+        ("WebhookChanges", "events", json!({"minItems": 1})),
     ]
 }
 
@@ -131,6 +148,21 @@ fn parameters(operation: &mut Value) {
                 parameter["schema"] = json!({"type": "string", "pattern": "^[!-~]{1,255}$"});
             }
             Some("set") => parameter["schema"] = settings(),
+            Some("Tus-Resumable") => parameter["schema"] = json!({"type": "string", "enum": ["1.0.0"]}),
+            Some("Upload-Length") => {
+                parameter["schema"] = json!({"type": "integer", "minimum": 1, "maximum": UPLOAD_BYTES_MAX});
+            }
+            Some("X-HTTP-Method-Override") => {
+                parameter["schema"] = json!({"type": "string", "enum": ["PATCH", "DELETE"]});
+            }
+            Some("Upload-Metadata") => {
+                let pair = "[a-zA-Z_.]{1,20} (?:[A-Za-z0-9+/]{4}){0,20}";
+                parameter["schema"] = json!({"type": "string", "pattern": format!("^{pair}(?:,{pair}){{0,3}}$")});
+            }
+            Some("Upload-Checksum") => {
+                parameter["schema"] =
+                    json!({"type": "string", "pattern": "^(?:sha1 [A-Za-z0-9+/]{27}=|sha256 [A-Za-z0-9+/]{43}=)$"});
+            }
             Some("lane") => parameter["schema"] = json!({"type": "string", "enum": ["interactive", "bulk"]}),
             Some(_) | None => {}
         }
@@ -140,6 +172,9 @@ fn parameters(operation: &mut Value) {
 /// Bytes are bytes, whatever their type is in the program; and an image that a reader can send as it stands.
 fn bytes(operation: &mut Value) {
     let raw = |at_least: u32| json!({"type": "string", "contentMediaType": "application/octet-stream", "minLength": at_least});
+    if let Some(body) = operation.pointer_mut("/requestBody/content/application~1offset+octet-stream") {
+        body["schema"] = raw(0);
+    }
     if let Some(body) = operation.pointer_mut("/requestBody/content/application~1octet-stream") {
         body["schema"] = raw(1);
         body["examples"] = json!({"plain": {"summary": "8 × 8 pixels, plain PGM", "value": PLAIN_IMAGE}});

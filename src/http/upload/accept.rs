@@ -9,9 +9,11 @@ use crate::http::AppState;
 use crate::http::images::view;
 use crate::http::limits::queue_full;
 use crate::http::problem::{Kind, Problem};
+use crate::http::quota;
 use crate::http::shapes::{self, Image, Item, Items};
 use crate::job::{ImageId, JobId, OwnerId};
 use crate::store::{Accepted, Idempotency, ImageRow, JobRow, NewImage, NewJob, Recalled, Submission, job_object};
+use crate::traces::{self, Moment, Span};
 
 /// What is answered.
 pub struct Answered {
@@ -25,8 +27,17 @@ pub struct Answered {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Kept {
-    Accepted { image: ImageId, job: JobId },
-    Refused { filename: String, error: Box<Problem> },
+    Accepted {
+        image: ImageId,
+        job: JobId,
+        /// The image that was asked for, where another that is there already would do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<ImageId>,
+    },
+    Refused {
+        filename: String,
+        error: Box<Problem>,
+    },
 }
 
 impl Upload {
@@ -44,7 +55,8 @@ impl Upload {
                     let (preset, spec) = (preset.clone(), spec.clone());
                     let (id, image_id) = (JobId::fresh(), image.id);
                     let job = NewJob { id, owner: self.owner, image_id, preset, spec, lane: self.asked.lane };
-                    kept.push(Kept::Accepted { image: image_id, job: id });
+                    let asked = self.asked.dedup.then_some(image_id);
+                    kept.push(Kept::Accepted { image: image_id, job: id, asked });
                     items.push((image, job));
                 }
                 Err(error) => kept.push(Kept::Refused { filename, error: Box::new(error) }),
@@ -64,10 +76,13 @@ impl Upload {
         let asked = idempotency.as_ref().map(|idempotency| idempotency.fingerprint.clone());
         let limits = self.state.queue_limits();
         let submitted = self.submitted.clone();
-        let submission = Submission { owner: self.owner, items, idempotency, submitted, limits };
+        let (owner, upload, dedup) = (self.owner, self.upload, self.asked.dedup);
+        let submission = Submission { owner, items, idempotency, submitted, upload, dedup, limits };
         crate::fault::hit("upload-durable");
+        let committing = Moment::now();
         match self.state.ledger.accept(submission).await? {
             Accepted::Created(rows) => {
+                rows.iter().for_each(|(image, job)| self.trace(image, job, committing));
                 crate::fault::hit("upload-committed");
                 if crate::fault::told("forget-accepted") {
                     for (image, _) in &rows {
@@ -75,11 +90,22 @@ impl Upload {
                     }
                 }
                 self.state.control.work_arrived();
-                Ok(Answered { items: fresh(kept, &rows), is_new: true })
+                Ok(Answered { items: fresh(&self.state, owner, kept, rows).await?, is_new: true })
             }
             Accepted::Replayed(earlier) => self.replay(earlier, asked.as_deref()).await,
             Accepted::QueueFull(full) => Err(queue_full(&self.state, full, wanted).await),
+            Accepted::QuotaReached(full) => Err(quota::reached(&self.state, &full).await),
         }
+    }
+
+    /// The trace of a job begins with its upload.
+    fn trace(&self, image: &ImageRow, job: &JobRow, committing: Moment) {
+        let root = traces::root(job.id);
+        drop(Span::since(committing, job.id, Some(root), "commit"));
+        let mut span = Span::since(self.began, job.id, None, "upload").with_id(root);
+        span.tell("inkpool.bytes", image.size_bytes);
+        span.tell("inkpool.content_type", image.content_type.as_str());
+        span.tell("inkpool.preset", job.preset.as_str());
     }
 
     /// Answers as before, if it is the same request.
@@ -102,11 +128,12 @@ pub async fn items_now(state: &AppState, owner: OwnerId, earlier: Recalled) -> R
     for kept in kept {
         items.push(match kept {
             Kept::Refused { filename, error } => refused(filename, *error),
-            Kept::Accepted { image, job } => {
+            Kept::Accepted { image, job, asked } => {
+                let was_there = asked.is_some_and(|asked| asked != image);
                 let image = state.ledger.image(owner, image).await?;
                 let job = state.ledger.job(owner, job).await?;
                 match image.zip(job) {
-                    Some((image, job)) => accepted(view(state, owner, &image).await?, &job),
+                    Some((image, job)) => accepted(view(state, owner, &image).await?, &job, was_there),
                     None => refused(String::new(), Problem::new(Kind::NotFound, "It was deleted since.")),
                 }
             }
@@ -115,23 +142,44 @@ pub async fn items_now(state: &AppState, owner: OwnerId, earlier: Recalled) -> R
     Ok(Items { items })
 }
 
-fn fresh(kept: Vec<Kept>, rows: &[(ImageRow, JobRow)]) -> Items {
-    let mut rows = rows.iter();
-    let item = |kept| match kept {
-        Kept::Refused { filename, error } => Some(refused(filename, *error)),
-        // Rows come back in the order in which they were handed over.
-        Kept::Accepted { .. } => rows.next().map(|(image, job)| accepted(shapes::image(image, Vec::new()), job)),
-    };
-    Items { items: kept.into_iter().filter_map(item).collect() }
+async fn fresh(
+    state: &AppState,
+    owner: OwnerId,
+    kept: Vec<Kept>,
+    rows: Vec<(ImageRow, JobRow)>,
+) -> Result<Items, Problem> {
+    // Rows come back in the order in which they were handed over.
+    let mut rows = rows.into_iter();
+    let mut items = Vec::with_capacity(kept.len());
+    for kept in kept {
+        match kept {
+            Kept::Refused { filename, error } => items.push(refused(filename, *error)),
+            Kept::Accepted { asked, .. } => {
+                let Some((image, job)) = rows.next() else { break };
+                let was_there = asked.is_some_and(|asked| asked != image.id);
+                let shown =
+                    if was_there { view(state, owner, &image).await? } else { shapes::image(&image, Vec::new()) };
+                items.push(accepted(shown, &job, was_there));
+            }
+        }
+    }
+    Ok(Items { items })
 }
 
-fn accepted(image: Image, job: &JobRow) -> Item {
-    Item { image: Some(image), job: Some(job_object(job)), filename: None, error: None }
+/// An image with its job, for an answer.
+pub fn accepted(image: Image, job: &JobRow, deduplicated: bool) -> Item {
+    Item { image: Some(image), job: Some(job_object(job)), filename: None, error: None, deduplicated }
 }
 
 fn refused(filename: String, error: Problem) -> Item {
     error.count();
-    Item { image: None, job: None, filename: Some(filename).filter(|name| !name.is_empty()), error: Some(error) }
+    Item {
+        image: None,
+        job: None,
+        filename: Some(filename).filter(|name| !name.is_empty()),
+        error: Some(error),
+        deduplicated: false,
+    }
 }
 
 /// Names of files, each with what it is: its hash, or why it was refused.

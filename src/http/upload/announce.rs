@@ -8,15 +8,20 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::accept::accepted;
 use super::enough_room;
 use crate::blobs::{Key, Written, bound_headers};
 use crate::http::AppState;
 use crate::http::extract::{Json, Owner, whole};
 use crate::http::filename::sanitise;
+use crate::http::images::view;
 use crate::http::problem::{Kind, Problem};
+use crate::http::quota;
+use crate::http::shapes::Item;
 use crate::job::{Lane, OwnerId, RefusalCode, UploadId};
 use crate::pipeline::probe::Format;
 use crate::pipeline::spec::Overrides;
+use crate::store::quotas::{Demand, Quota};
 use crate::store::{Announced, AnnouncedUpload, rfc3339};
 
 /// What is to come.
@@ -34,6 +39,9 @@ pub struct Announcement {
     /// `interactive` or `bulk`; chosen by the number of unfinished jobs if left out.
     #[schema(value_type = Option<String>)]
     lane: Option<Lane>,
+    /// Whether the same image, made into the same, will do if it is there: then nothing is to be put.
+    #[serde(default)]
+    dedup: bool,
     /// One or more.
     files: Vec<AnnouncedFile>,
 }
@@ -59,18 +67,21 @@ pub struct AnnouncedFile {
 /// Where the bytes of one file go.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Target {
-    /// To complete it.
-    #[schema(value_type = String, format = Uuid)]
-    id: UploadId,
+    /// To complete it. With `dedup` this, method, URL and time are `null` where `known` has what was there.
+    #[schema(value_type = Option<String>, format = Uuid)]
+    id: Option<UploadId>,
     /// `PUT`.
-    method: &'static str,
+    method: Option<&'static str>,
     /// On the object store, or a path of this server.
-    url: String,
+    url: Option<String>,
     /// Exactly these must be sent; a browser sets the length by itself.
     headers: BTreeMap<&'static str, String>,
     /// RFC 3339, UTC. The PUT must have begun by then.
     #[schema(format = DateTime)]
-    expires_at: String,
+    expires_at: Option<String>,
+    /// Image and job that were there already, where `dedup` was asked for: nothing is to be put, and nothing to complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<Item>,
 }
 
 /// The answer, in the order of the files.
@@ -94,6 +105,8 @@ pub struct Targets {
     (status = 415, description = "`unsupported_format`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`missing_file`, `unknown_preset`, `invalid_setting`", body = Problem,
      content_type = "application/problem+json"),
+    (status = 429, description = "`storage_quota_reached`; `pixel_quota_reached`, `job_quota_reached`, with Retry-After",
+     body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`too_many_uploads`, `unavailable`, with Retry-After", body = Problem,
      content_type = "application/problem+json"),
     (status = 507, description = "`storage_full`", body = Problem, content_type = "application/problem+json"),
@@ -103,16 +116,29 @@ pub async fn announce(
     Owner(owner): Owner,
     Json(announcement): Json<Announcement>,
 ) -> Result<(StatusCode, axum::Json<Targets>), Problem> {
-    state.presets.resolve(&announcement.preset, &announcement.set)?;
+    let spec = state.presets.resolve(&announcement.preset, &announcement.set)?;
+    let spec = serde_json::to_value(spec).map_err(|error| Problem::internal(&error))?;
     state.blobs.in_reach()?;
-    let rows = rows(&state, owner, announcement)?;
-    let mut items = Vec::with_capacity(rows.len());
-    for row in &rows {
-        items.push(target(&state, row).await?);
+    let (mut items, mut wanted) = (Vec::new(), Vec::new());
+    for row in rows(&state, owner, announcement)? {
+        let known = if row.dedup { known(&state, owner, &row.sha256, &spec).await? } else { None };
+        match known {
+            Some(known) => items.push(known),
+            None => {
+                items.push(target(&state, &row).await?);
+                wanted.push(row);
+            }
+        }
     }
+    if wanted.is_empty() {
+        return Ok((StatusCode::CREATED, axum::Json(Targets { items })));
+    }
+    // Bytes are reserved by the announcement itself; of the rest there must be some room.
+    quota::admit(&state, owner, Demand { pixels: 1, jobs: 1, ..Demand::default() }).await?;
     let limit = state.config.uploads.open_max;
-    match state.ledger.announce(rows, limit).await? {
+    match state.ledger.announce(wanted, limit, Quota::usual(&state.config)).await? {
         Announced::Created => Ok((StatusCode::CREATED, axum::Json(Targets { items }))),
+        Announced::QuotaReached(full) => Err(quota::reached(&state, &full).await),
         Announced::TooMany { measured, room_at_ms } => {
             let wait_ms = u64::try_from(room_at_ms - now_ms()).unwrap_or(0);
             Err(Problem::new(Kind::TooManyUploads, "Too many uploads are announced and not completed.")
@@ -128,7 +154,7 @@ fn now_ms() -> i64 {
 }
 
 fn rows(state: &AppState, owner: OwnerId, announcement: Announcement) -> Result<Vec<AnnouncedUpload>, Problem> {
-    let Announcement { preset, set, lane, files } = announcement;
+    let Announcement { preset, set, lane, dedup, files } = announcement;
     let parts_max = state.config.http.parts_max;
     if files.is_empty() {
         return Err(Problem::new(Kind::MissingFile, "No file is announced."));
@@ -154,6 +180,7 @@ fn rows(state: &AppState, owner: OwnerId, announcement: Announcement) -> Result<
         preset: preset.clone(),
         set: set.clone(),
         lane,
+        dedup,
         expires_at_ms,
     };
     Ok(files.into_iter().map(row).collect())
@@ -187,5 +214,21 @@ async fn target(state: &AppState, row: &AnnouncedUpload) -> Result<Target, Probl
     let url =
         presigned.unwrap_or_else(|| state.signer.path(row.id, &expected, &row.content_type, row.expires_at_ms / 1000));
     let headers = bound_headers(&expected, &row.content_type);
-    Ok(Target { id: row.id, method: "PUT", url, headers, expires_at: rfc3339(row.expires_at_ms) })
+    let (id, method, url) = (Some(row.id), Some("PUT"), Some(url));
+    Ok(Target { id, method, url, headers, expires_at: Some(rfc3339(row.expires_at_ms)), known: None })
+}
+
+/// What is there already of these bytes, made into the same.
+async fn known(
+    state: &AppState,
+    owner: OwnerId,
+    sha256: &str,
+    spec: &serde_json::Value,
+) -> Result<Option<Target>, Problem> {
+    let Some((image, job)) = state.ledger.known_content(owner, sha256, spec).await? else { return Ok(None) };
+    let (image, job) = (state.ledger.image(owner, image).await?, state.ledger.job(owner, job).await?);
+    // Deleted meanwhile: it is put again.
+    let Some((image, job)) = image.zip(job) else { return Ok(None) };
+    let known = Some(accepted(view(state, owner, &image).await?, &job, true));
+    Ok(Some(Target { id: None, method: None, url: None, headers: BTreeMap::new(), expires_at: None, known }))
 }

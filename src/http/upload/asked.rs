@@ -13,6 +13,8 @@ pub struct Asked {
     pub set: Overrides,
     /// `None` lets the ledger choose.
     pub lane: Option<Lane>,
+    /// Whether the same image, made into the same, will do if it is there.
+    pub dedup: bool,
     /// Of raw bytes.
     pub filename: Option<String>,
 }
@@ -36,6 +38,7 @@ impl Asked {
         match name {
             "preset" => self.preset = value,
             "lane" => self.lane = Some(lane(&value)?),
+            "dedup" => self.dedup = flag(&value)?,
             "set" => {
                 let setting = value.split_once('=');
                 let (key, value) = setting.ok_or_else(|| Problem::invalid("set is written as key=value."))?;
@@ -54,10 +57,14 @@ fn lane(name: &str) -> Result<Lane, Problem> {
     Lane::parse(name).ok_or_else(|| Problem::invalid("lane is interactive or bulk."))
 }
 
+fn flag(value: &str) -> Result<bool, Problem> {
+    value.to_ascii_lowercase().parse().map_err(|_| Problem::invalid("dedup is true or false."))
+}
+
 fn unknown(name: &str) -> Problem {
     let shown: String = name.chars().filter(|character| !character.is_control()).take(40).collect();
     Problem::invalid(format!("There is no parameter `{shown}`."))
-        .remedy("Send files as `file`; parameters are preset, set, set.<key>, lane, and filename in the query.")
+        .remedy("Send files as `file`; parameters are preset, set, set.<key>, lane, dedup, and filename in the query.")
 }
 
 #[cfg(test)]
@@ -78,7 +85,7 @@ mod tests {
 
     #[test]
     fn mistakes_do_not_pass() {
-        for query in [("prest", "photo"), ("set", "quality"), ("lane", "fast"), ("image", "x")] {
+        for query in [("prest", "photo"), ("set", "quality"), ("lane", "fast"), ("dedup", "1"), ("image", "x")] {
             assert_eq!(asked(&[query]).unwrap_err().code, "invalid_parameter", "{query:?}");
         }
     }

@@ -14,9 +14,12 @@ use crate::http::AppState;
 use crate::http::extract::{Owner, Path};
 use crate::http::limits::busy;
 use crate::http::problem::{Kind, Problem};
+use crate::http::quota;
 use crate::http::shapes::{Item, Items};
 use crate::job::{RefusalCode, UploadId};
 use crate::store::AnnouncedUpload;
+use crate::store::quotas::Demand;
+use crate::traces::Moment;
 
 /// Turns an announced upload whose bytes were put into an image and a job.
 ///
@@ -24,6 +27,8 @@ use crate::store::AnnouncedUpload;
 /// again, it gives the same image and job.
 #[utoipa::path(post, path = "/uploads/{id}/complete", operation_id = "complete_upload", tag = "uploads",
     params(("id" = String, Path, format = Uuid)), responses(
+    (status = 200, description = "It was there already, as was asked for", body = Item,
+     headers(("Location" = String, description = "The job"))),
     (status = 202, body = Item, headers(("Location" = String, description = "The job"))),
     (status = 404, description = "`not_found`", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`not_uploaded`: the bytes are not there yet", body = Problem,
@@ -32,6 +37,8 @@ use crate::store::AnnouncedUpload;
      content_type = "application/problem+json"),
     (status = 422, description = "`upload_differs`, `malformed`", body = Problem,
      content_type = "application/problem+json"),
+    (status = 429, description = "`storage_quota_reached`; `pixel_quota_reached`, `job_quota_reached`, with Retry-After",
+     body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`queue_full`, `overloaded`, `unavailable`, with Retry-After", body = Problem,
      content_type = "application/problem+json"),
     (status = 507, description = "`storage_full`", body = Problem, content_type = "application/problem+json"),
@@ -55,15 +62,18 @@ pub async fn complete(
         is_form: false,
         stored: Vec::new(),
         submitted: None,
+        upload: Some(id),
+        began: Moment::now(),
         _place: place,
     };
     let items = state.task(upload.complete(id)).await?;
+    let status = items.status();
     let location = items.first_job_url().and_then(|url| HeaderValue::try_from(url).ok());
     let item = items.items.into_iter().next().ok_or_else(|| Problem::internal(&"an answer without an item"))?;
     if let Some(problem) = item.error {
         return Err(problem);
     }
-    let mut response = (StatusCode::ACCEPTED, axum::Json(item)).into_response();
+    let mut response = (status, axum::Json(item)).into_response();
     if let Some(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -78,7 +88,17 @@ impl Upload {
         }
         let row = self.state.ledger.announced(self.owner, id).await?;
         let row = row.ok_or_else(|| Problem::not_found("upload"))?;
-        self.asked = Asked { preset: row.preset.clone(), set: row.set.clone(), lane: row.lane, filename: None };
+        self.asked = Asked {
+            preset: row.preset.clone(),
+            set: row.set.clone(),
+            lane: row.lane,
+            dedup: row.dedup,
+            filename: None,
+        };
+        let demand = Demand { upload: Some(id), ..quota::upload_of(row.size_bytes) };
+        if !row.dedup {
+            quota::admit(&self.state, self.owner, demand).await?;
+        }
         let received = self.receive_announced(&row).await;
         if let Err(problem) = &received
             && problem.status == StatusCode::UNPROCESSABLE_ENTITY.as_u16()

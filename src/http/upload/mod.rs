@@ -8,11 +8,12 @@ pub mod content;
 pub mod recall;
 mod receive;
 pub mod submitted;
+pub mod tus;
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
@@ -22,10 +23,12 @@ use super::AppState;
 use super::extract::{Owner, Query};
 use super::limits::{busy, queue_full};
 use super::problem::{Kind, Problem};
+use super::quota;
 use super::shapes::Items;
-use crate::job::{ImageId, OwnerId, RefusalCode};
+use crate::job::{ImageId, OwnerId, RefusalCode, UploadId};
 use crate::store::QueueFull;
 use crate::store::producers::Submitted;
+use crate::traces::Moment;
 
 /// What boundaries and part headers of a form may add to its files, bytes a part: usual ones take 200.
 const PART_OVERHEAD_BYTES: u64 = 4096;
@@ -45,6 +48,8 @@ struct Form {
     set: Option<Vec<String>>,
     /// `interactive` or `bulk`; chosen by the number of unfinished jobs if left out.
     lane: Option<String>,
+    /// `true`: the same image, made into the same, will do if it is there; it is not stored again.
+    dedup: Option<bool>,
 }
 
 /// One request on its way.
@@ -60,6 +65,10 @@ struct Upload {
     stored: Vec<ImageId>,
     /// What its sender knows it by, when it came over the bus.
     submitted: Option<Submitted>,
+    /// The announced upload that it completes.
+    upload: Option<UploadId>,
+    /// When its request came.
+    began: Moment,
     _place: OwnedSemaphorePermit,
 }
 
@@ -67,14 +76,19 @@ struct Upload {
 ///
 /// In the query, `set.<key>=<value>` is the same as `set=<key>=<value>`. With several files a refused one has `error`
 /// in place of its job; if all are refused, the answer is the problem of the first. With an `Idempotency-Key` the same
-/// key and files give the same images and jobs.
+/// key and files give the same images and jobs. With `dedup=true` a file that is there already, with a job of the same
+/// preset and settings that has succeeded or is on its way, is answered with that image and job, marked `deduplicated`; the
+/// status is 200 if nothing new was stored.
 #[utoipa::path(post, path = "/images", operation_id = "upload_images", tag = "images",
     request_body(content((Vec<u8> = "application/octet-stream"), (Form = "multipart/form-data"))),
     params(("preset" = Option<String>, Query, example = "document"),
         ("filename" = Option<String>, Query, description = "Of raw bytes"),
         ("lane" = Option<String>, Query, description = "`interactive` or `bulk`"),
+        ("dedup" = Option<bool>, Query, description = "Whether the same image, made into the same, will do if it is there"),
         ("set" = Option<Vec<String>>, Query, example = json!(["quality=70"])),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters")), responses(
+    (status = 200, description = "All of it was there already", body = Items,
+     headers(("Location" = String, description = "The first job"))),
     (status = 202, body = Items, headers(("Location" = String, description = "The first job"))),
     (status = 400, description = "`empty_body`, `incomplete_body`, `invalid_multipart`, `invalid_parameter`",
      body = Problem, content_type = "application/problem+json"),
@@ -84,6 +98,8 @@ struct Upload {
     (status = 415, description = "`unsupported_format`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`malformed`, `unknown_preset`, `invalid_setting`, `missing_file`, \
      `idempotency_key_reused`", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`storage_quota_reached`; `pixel_quota_reached`, `job_quota_reached`, with Retry-After",
+     body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`queue_full`, `overloaded`, `unavailable`, with Retry-After", body = Problem,
      content_type = "application/problem+json"),
     (status = 507, description = "`storage_full`", body = Problem, content_type = "application/problem+json"),
@@ -104,12 +120,28 @@ pub async fn create(
     let http = &state.config.http;
     let overhead = if is_form { PART_OVERHEAD_BYTES.saturating_mul(http.parts_max as u64) } else { 0 };
     let bytes_max = http.body_bytes_max.saturating_add(overhead);
-    admit(&state, owner, request.headers(), bytes_max, key.as_deref()).await?;
+    let is_known = admit(&state, owner, request.headers(), bytes_max, key.as_deref()).await?;
+    // What is there already needs no room; whether it is, its bytes tell.
+    if !is_known && !asked.dedup {
+        let bytes = announced(request.headers()).unwrap_or(0).saturating_sub(overhead);
+        quota::admit(&state, owner, quota::upload_of(bytes)).await?;
+    }
     let stored = Vec::new();
-    let upload =
-        Upload { state: state.clone(), owner, asked, key, bytes_max, is_form, stored, submitted: None, _place: place };
+    let upload = Upload {
+        state: state.clone(),
+        owner,
+        asked,
+        key,
+        bytes_max,
+        is_form,
+        stored,
+        submitted: None,
+        upload: None,
+        began: Moment::now(),
+        _place: place,
+    };
     let items = state.task(upload.run(request)).await?;
-    let mut response = (StatusCode::ACCEPTED, axum::Json(&items)).into_response();
+    let mut response = (items.status(), axum::Json(&items)).into_response();
     if let Some(location) = items.first_job_url().and_then(|url| HeaderValue::try_from(url).ok()) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -128,7 +160,7 @@ impl Upload {
     /// Gives the answer, and removes what was stored for it where no row came to own it.
     async fn settle(&self, answered: Result<accept::Answered, Problem>) -> Result<Items, Problem> {
         let is_kept = answered.as_ref().is_ok_and(|answered| answered.is_new);
-        if !is_kept {
+        if !is_kept || self.asked.dedup {
             self.discard().await;
         }
         answered.map(|answered| answered.items)
@@ -169,15 +201,20 @@ fn is_form(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("multipart/form-data")
 }
 
-/// Refuses what cannot be taken, before a byte of the body is read.
+/// The length of the body, if it is said.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
+/// Refuses what cannot be taken, before a byte of the body is read. True when the key was answered before.
 async fn admit(
     state: &AppState,
     owner: OwnerId,
     headers: &HeaderMap,
     bytes_max: u64,
     key: Option<&str>,
-) -> Result<(), Problem> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+) -> Result<bool, Problem> {
+    let announced = announced(headers);
     if announced == Some(0) {
         return Err(Problem::new(Kind::Refused(RefusalCode::EmptyBody), "The body is empty."));
     }
@@ -190,7 +227,7 @@ async fn admit(
     if let Some(key) = key
         && state.ledger.recall(owner, key).await?.is_some()
     {
-        return Ok(());
+        return Ok(true);
     }
     let counts = state.ledger.counts().await?;
     let unfinished: u64 = counts.values().sum();
@@ -198,7 +235,7 @@ async fn admit(
     if unfinished >= limit {
         return Err(queue_full(state, QueueFull { limit, measured: unfinished }, 1).await);
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Refuses what would take the disk below its watermark: finishing what was accepted needs room.

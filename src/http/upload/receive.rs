@@ -13,7 +13,8 @@ use crate::http::filename::sanitise;
 use crate::http::incoming::{BodyBounds, Watch, pieces, watched_pieces};
 use crate::http::problem::{Kind, Problem};
 use crate::job::ImageId;
-use crate::pipeline::probe::{Probe, SNIFF_BYTES, probe, sniff};
+use crate::pipeline::engine::no_pdf;
+use crate::pipeline::probe::{Format, Probe, SNIFF_BYTES, probe, sniff};
 use crate::store::NewImage;
 
 /// A field that is no file is short: the name of a preset, a setting.
@@ -109,7 +110,9 @@ impl Upload {
             known.extend_from_slice(&piece[..piece.len().min(SNIFF_BYTES - known.len())]);
             head.push(piece);
         }
-        sniff(&known)?;
+        if sniff(&known)? == Format::Pdf && !self.state.reads_pdf() {
+            return Err(no_pdf().into());
+        }
         let id = ImageId::fresh();
         // Remembered first: what a failed put leaves is removed as well.
         self.stored.push(id);
@@ -126,7 +129,10 @@ impl Upload {
         let written = self.state.blobs.put_stream(&Key::Original(id), whole, limit).await;
         let written = written.map_err(|error| broken.unwrap_or_else(|| Problem::from(error)))?;
         match look(&self.state, id).await {
-            Ok(probe) => Ok(new_image(id, filename, written, &probe)),
+            Ok(probe) => {
+                let unknown = self.state.config.jobs.deadline_unknown_megapixels.saturating_mul(1_000_000);
+                Ok(new_image(id, filename, written, &probe, unknown))
+            }
             Err(problem) => {
                 remove(&self.state, id).await;
                 self.stored.retain(|stored| *stored != id);
@@ -177,8 +183,11 @@ async fn look(state: &AppState, id: ImageId) -> Result<Probe, Problem> {
     looked.await.map_err(|error| Problem::internal(&error))?
 }
 
-fn new_image(id: ImageId, filename: &str, written: Written, probe: &Probe) -> NewImage {
+/// `unknown` counts as the pixels of an input whose pages only a worker finds out: a quota must not be had for nothing.
+fn new_image(id: ImageId, filename: &str, written: Written, probe: &Probe, unknown: u64) -> NewImage {
     let first = probe.pages.first();
+    let pixels = probe.pages.iter().map(|page| u64::from(page.width_px) * u64::from(page.height_px));
+    let pixels = if probe.pages.is_empty() { unknown } else { pixels.fold(0, u64::saturating_add) };
     NewImage {
         id,
         filename: filename.to_owned(),
@@ -187,7 +196,8 @@ fn new_image(id: ImageId, filename: &str, written: Written, probe: &Probe) -> Ne
         sha256: written.sha256,
         width_px: first.map(|page| page.width_px),
         height_px: first.map(|page| page.height_px),
-        pages_count: u32::try_from(probe.pages.len()).ok(),
+        pages_count: u32::try_from(probe.pages.len()).ok().filter(|pages| *pages > 0),
+        pixels: Some(pixels),
     }
 }
 

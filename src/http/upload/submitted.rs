@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::accept::fingerprint;
+use super::accept::{Answered, fingerprint};
 use super::asked::Asked;
 use super::receive::Received;
 use super::{KEY_BYTES_MAX, Upload, admit, is_key};
@@ -16,10 +16,12 @@ use crate::http::AppState;
 use crate::http::filename::sanitise;
 use crate::http::limits::busy;
 use crate::http::problem::{Kind, Problem};
+use crate::http::quota;
 use crate::http::shapes::{Item, Items};
 use crate::job::{Lane, OwnerId, RefusalCode};
 use crate::pipeline::spec::Overrides;
 use crate::store::producers::Submitted;
+use crate::traces::Moment;
 
 /// The schema that is read here.
 const SCHEMA: &str = "inkpool.submit/1";
@@ -89,12 +91,14 @@ pub async fn submit(state: &AppState, owner: &str, payload: &[u8]) -> Result<Tak
     let upload = Upload {
         state: state.clone(),
         owner,
-        asked: Asked { preset, set, lane, filename: None },
+        asked: Asked { preset, set, lane, dedup: false, filename: None },
         key: Some(key),
         bytes_max: 0,
         is_form: false,
         stored: Vec::new(),
         submitted: Some(Submitted { object_key, idempotency_key }),
+        upload: None,
+        began: Moment::now(),
         _place: place,
     };
     let taken = state.task(upload.take_submitted(message, object.clone())).await?;
@@ -156,18 +160,28 @@ impl Upload {
         let sha256 = message.sha256.to_ascii_lowercase();
         let key = self.key.clone().unwrap_or_default();
         // Looked for first: the object is removed when its row is there.
-        if let Some(earlier) = self.state.ledger.recall(self.owner, &key).await? {
-            let spec = self.state.presets.resolve(&self.asked.preset, &self.asked.set)?;
-            let spec = serde_json::to_value(spec).map_err(|error| Problem::internal(&error))?;
-            let same = fingerprint(&spec, self.asked.lane, &[(&filename, &sha256)]);
-            return taken(self.replay(earlier, Some(&same)).await?.items, false);
+        if let Some(answered) = self.answered_before(&key, &filename, &sha256).await? {
+            return taken(answered.items, false);
         }
+        quota::admit(&self.state, self.owner, quota::upload_of(message.size_bytes)).await?;
         let answered = match self.receive_submitted(&filename, message.size_bytes, &sha256, &object).await {
             Ok(received) => self.accept(vec![received]).await,
-            Err(problem) => Err(problem),
+            // Another delivery of the same message may have taken it meanwhile: a slow server gets it twice at once.
+            Err(problem) => match self.answered_before(&key, &filename, &sha256).await {
+                Ok(answered) => answered.ok_or(problem),
+                Err(problem) => Err(problem),
+            },
         };
         let is_new = answered.as_ref().is_ok_and(|answered| answered.is_new);
         taken(self.settle(answered).await?, is_new)
+    }
+
+    async fn answered_before(&self, key: &str, filename: &str, sha256: &str) -> Result<Option<Answered>, Problem> {
+        let Some(earlier) = self.state.ledger.recall(self.owner, key).await? else { return Ok(None) };
+        let spec = self.state.presets.resolve(&self.asked.preset, &self.asked.set)?;
+        let spec = serde_json::to_value(spec).map_err(|error| Problem::internal(&error))?;
+        let same = fingerprint(&spec, self.asked.lane, &[(&filename.to_owned(), &sha256.to_owned())]);
+        self.replay(earlier, Some(&same)).await.map(Some)
     }
 
     async fn receive_submitted(

@@ -9,6 +9,7 @@ use image::{ColorType, ImageDecoder, ImageError, Limits};
 use super::bitmap::Bitmap;
 use super::colour;
 use super::decode_jpeg::Jpeg;
+use super::decode_pdf::{self, Pdf};
 use super::decode_png::Png;
 use super::decode_tiff::Tiff;
 use crate::job::{Refusal, RefusalCode};
@@ -31,6 +32,11 @@ pub struct Decoded {
 
 /// Pages of an open input.
 pub trait Source {
+    /// How many; at least one.
+    fn pages_count(&self) -> usize {
+        1
+    }
+
     /// What the header of page `number` (from 0) says.
     ///
     /// # Errors
@@ -44,20 +50,34 @@ pub trait Source {
     fn decode(&mut self, number: usize, layout: Layout, shrink: u32) -> Result<Decoded, Refusal>;
 }
 
-/// The decoder for what the probe found.
+/// The decoder for what the probe found; a PDF is read with `pdf`.
 ///
 /// # Errors
 /// A refusal; the input can never be decoded.
-pub fn open(file: File, probe: &Probe, limits: &RunLimits) -> Result<Box<dyn Source>, Refusal> {
+pub fn open(
+    file: File,
+    probe: &Probe,
+    limits: &RunLimits,
+    pdf: Option<decode_pdf::Library>,
+) -> Result<Box<dyn Source>, Refusal> {
+    if probe.format == Format::Pdf {
+        return Ok(Box::new(Pdf::open(file, limits, pdf.ok_or_else(no_pdf)?)?));
+    }
     let first = probe.pages.first().ok_or_else(|| malformed("The input has no page."))?;
     Ok(match probe.format {
         Format::Jpeg => Box::new(Jpeg::open(file)?),
         Format::Png => Box::new(Png::new(file)),
         Format::Tiff => Box::new(Tiff::open(file, &probe.pages, limits)?),
-        Format::Webp | Format::Bmp | Format::Gif | Format::Pnm => {
+        Format::Webp | Format::Bmp | Format::Gif | Format::Pnm | Format::Pdf => {
             Box::new(Flat { file, format: probe.format, size: Size::new(first.width_px, first.height_px) })
         }
     })
+}
+
+/// There is no PDFium.
+pub fn no_pdf() -> Refusal {
+    Refusal::new(RefusalCode::UnsupportedFormat, "This is a PDF document, and PDFium is not installed here.")
+        .remedy("Have the administrator run scripts/setup, or set models.pdfium; or send the pages as images.")
 }
 
 /// The bytes contradict themselves or end too early.
@@ -101,7 +121,7 @@ impl Flat {
             Format::Webp => Box::new(WebPDecoder::new(input).map_err(refusal)?),
             Format::Bmp => Box::new(BmpDecoder::new(input).map_err(refusal)?),
             Format::Gif => Box::new(GifDecoder::new(input).map_err(refusal)?),
-            Format::Jpeg | Format::Png | Format::Tiff | Format::Pnm => {
+            Format::Jpeg | Format::Png | Format::Tiff | Format::Pnm | Format::Pdf => {
                 Box::new(PnmDecoder::new(input).map_err(refusal)?)
             }
         };
@@ -134,6 +154,8 @@ impl Source for Flat {
             luma_at_decode: false,
             shrinks_at_decode: false,
             decoder_bytes: as_stored + canvas,
+            resolution: None,
+            is_shown_by_browsers: self.format != Format::Pnm,
         })
     }
 

@@ -12,11 +12,15 @@ use crate::job::Refusal;
 use crate::pipeline::geometry::Size;
 use crate::pipeline::plan::{Layout, PageFacts};
 use crate::pipeline::probe::jpeg::{has_end, segments};
+use crate::pipeline::resolution::Resolution;
 
 /// Progressive files have about 10 scans; thousands of empty ones are an attack on time.
 const SCANS_MAX: u32 = 100;
 /// The one warning of the decoder that a whole image may come with: padding of careless writers.
 const HARMLESS_WARNING: &str = "extraneous bytes before marker";
+
+/// What stands for "unknown" (EXIF 2.3, 4.6.4).
+const UNKNOWN_DPI: u16 = 72;
 
 /// An open JPEG. Its compressed bytes are held: the decoder takes no stream.
 #[derive(Debug)]
@@ -68,6 +72,8 @@ impl Source for Jpeg {
             luma_at_decode: !has_icc && layout == Layout::Rgb,
             shrinks_at_decode: !header.is_lossless,
             decoder_bytes: self.bytes.len() as u64 + coefficients,
+            resolution: segments.density.and_then(resolution),
+            is_shown_by_browsers: true,
         })
     }
 
@@ -98,6 +104,17 @@ impl Source for Jpeg {
         let size = Size::new(side(scaled.width), side(scaled.height));
         Ok(Decoded { bitmap: Bitmap { size, layout, pixels }, icc: self.icc() })
     }
+}
+
+/// Of JFIF's density; 72 dots per inch is what programs write that know none.
+fn resolution((unit, x, y): (u8, u16, u16)) -> Option<Resolution> {
+    let per_inch = match unit {
+        1 => 1.0,
+        2 => 2.54,
+        _ => return None,
+    };
+    let known = (unit, x) != (1, UNKNOWN_DPI);
+    Resolution::stated(f64::from(x) * per_inch, f64::from(y) * per_inch).filter(|_| known)
 }
 
 const fn layout(colour: Colorspace) -> Layout {

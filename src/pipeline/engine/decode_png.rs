@@ -11,6 +11,7 @@ use super::decode::{Decoded, METADATA_BYTES_MAX, Source, gray_with_opacity, malf
 use crate::job::Refusal;
 use crate::pipeline::geometry::Size;
 use crate::pipeline::plan::{Layout, PageFacts};
+use crate::pipeline::resolution::Resolution;
 
 /// An open PNG.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ impl Source for Png {
             luma_at_decode: false,
             shrinks_at_decode: false,
             decoder_bytes: as_stored,
+            resolution: info.pixel_dims.and_then(resolution),
+            is_shown_by_browsers: true,
         })
     }
 
@@ -66,6 +69,13 @@ impl Source for Png {
         reader.next_frame(&mut stored).map_err(refusal)?;
         let pixels = if kind == ColorType::GrayscaleAlpha { gray_with_opacity(&stored) } else { stored };
         Ok(Decoded { bitmap: Bitmap { size, layout: layout(kind), pixels }, icc })
+    }
+}
+
+fn resolution(stated: png::PixelDimensions) -> Option<Resolution> {
+    match stated.unit {
+        png::Unit::Meter => Resolution::per_metre(stated.xppu.into(), stated.yppu.into()),
+        png::Unit::Unspecified => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use tiff::ColorType;
+use tiff::decoder::ifd::Value;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{ExtraSamples, PlanarConfiguration, Tag};
 
@@ -14,7 +15,12 @@ use crate::job::Refusal;
 use crate::pipeline::geometry::{Orientation, Size};
 use crate::pipeline::plan::{Layout, PageFacts};
 use crate::pipeline::probe::{PageHead, tiff::palettes};
+use crate::pipeline::resolution::Resolution;
 use crate::pipeline::wire::RunLimits;
+
+/// Units of a resolution.
+const PER_INCH: u16 = 2;
+const PER_CENTIMETRE: u16 = 3;
 
 /// An open TIFF.
 pub struct Tiff {
@@ -131,6 +137,21 @@ impl Tiff {
         self.decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).ok().flatten()?.first().copied()
     }
 
+    /// The default unit is the inch.
+    fn resolution(&mut self) -> Option<Resolution> {
+        let unit = self.decoder.find_tag_unsigned::<u16>(Tag::ResolutionUnit).ok().flatten();
+        let per_inch = match unit.unwrap_or(PER_INCH) {
+            PER_INCH => 1.0,
+            PER_CENTIMETRE => 2.54,
+            _ => return None,
+        };
+        let mut number = |tag| match self.decoder.find_tag(tag).ok().flatten()? {
+            Value::Rational(above, below) if below > 0 => Some(f64::from(above) / f64::from(below) * per_inch),
+            Value::Rational(..) | _ => None,
+        };
+        Resolution::stated(number(Tag::XResolution)?, number(Tag::YResolution)?)
+    }
+
     fn has_opacity(&mut self) -> bool {
         self.has_premultiplied_opacity() || self.first_extra_sample() == Some(ExtraSamples::UnassociatedAlpha.to_u16())
     }
@@ -141,6 +162,10 @@ impl Tiff {
 }
 
 impl Source for Tiff {
+    fn pages_count(&self) -> usize {
+        self.pages.len()
+    }
+
     fn facts(&mut self, number: usize) -> Result<PageFacts, Refusal> {
         let reading = self.go_to(number)?;
         let orientation = self.decoder.find_tag_unsigned::<u32>(Tag::Orientation).ok().flatten().unwrap_or(1);
@@ -157,6 +182,8 @@ impl Source for Tiff {
             shrinks_at_decode: false,
             // A piece as stored, once more while a JPEG or fax inside it is decoded, and its compressed bytes.
             decoder_bytes: piece.saturating_mul(stored_bytes).saturating_mul(3),
+            resolution: self.resolution(),
+            is_shown_by_browsers: false,
         })
     }
 

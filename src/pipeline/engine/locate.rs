@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 pub const MODEL_FILE: &str = "denoise.onnx";
 /// The library's name begins like this; a version may follow.
 const RUNTIME_PREFIX: &str = "libonnxruntime.so";
+/// The library of PDFium.
+const PDFIUM_FILE: &str = "libpdfium.so";
+/// The setting that says that no PDF shall be read.
+pub const PDFIUM_OFF: &str = "off";
 /// `target/debug/deps/test` lies four folders below its repository; two more leave room for a target triple.
 const ANCESTORS_MAX: usize = 6;
 
@@ -18,6 +22,8 @@ pub struct Located {
     pub model_sha256: String,
     /// The shared library of ONNX Runtime.
     pub onnxruntime: PathBuf,
+    /// The shared library of PDFium. Without it no PDF is read.
+    pub pdfium: Option<PathBuf>,
 }
 
 /// What was not found, and where it was looked for.
@@ -41,22 +47,57 @@ pub enum LocateError {
         /// Folders, comma separated.
         looked_in: String,
     },
+    /// No PDFium where the settings say.
+    #[error(
+        "{PDFIUM_FILE} was not found in {looked_in}; run scripts/setup and leave models.pdfium empty, or correct it"
+    )]
+    Pdfium {
+        /// The setting.
+        looked_in: String,
+    },
     /// The path of this program is unknown.
     #[error("the path of this program is unknown: {0}")]
     Program(#[from] std::io::Error),
 }
 
-/// Finds both. `models_directory` and `onnxruntime` (a file or its folder) are the settings; empty means: look for it.
+/// Finds the network and ONNX Runtime, and PDFium if it is there. The settings are a folder, and for the libraries also a
+/// file; empty means: look for it.
 ///
 /// # Errors
 /// [`LocateError`] naming the folders.
-pub fn find(models_directory: &str, onnxruntime: &str) -> Result<Located, LocateError> {
+pub fn find(models_directory: &str, onnxruntime: &str, pdfium: &str) -> Result<Located, LocateError> {
     let program = std::env::current_exe()?;
-    find_from(&program, models_directory, onnxruntime)
+    Ok(Located { pdfium: pdfium_from(&program, pdfium)?, ..find_from(&program, models_directory, onnxruntime)? })
+}
+
+/// Finds PDFium. `off` says that none shall be used. Another setting that leads nowhere is an error; without one it may be
+/// missing.
+///
+/// # Errors
+/// [`LocateError::Pdfium`].
+pub fn find_pdfium(pdfium: &str) -> Result<Option<PathBuf>, LocateError> {
+    pdfium_from(&std::env::current_exe()?, pdfium)
+}
+
+fn pdfium_from(program: &Path, setting: &str) -> Result<Option<PathBuf>, LocateError> {
+    if setting == PDFIUM_OFF {
+        return Ok(None);
+    }
+    let folders = folders(setting, &around(program), &["lib", "vendor/pdfium/lib"]);
+    let named = Path::new(setting);
+    let mut found = folders.iter().map(|folder| folder.join(PDFIUM_FILE)).filter(|path| path.is_file());
+    match found.next().or_else(|| named.is_file().then(|| named.to_owned())) {
+        None if !setting.is_empty() => Err(LocateError::Pdfium { looked_in: setting.to_owned() }),
+        found => Ok(found),
+    }
+}
+
+fn around(program: &Path) -> Vec<&Path> {
+    program.ancestors().skip(1).take(ANCESTORS_MAX).collect()
 }
 
 fn find_from(program: &Path, models_directory: &str, onnxruntime: &str) -> Result<Located, LocateError> {
-    let around: Vec<&Path> = program.ancestors().skip(1).take(ANCESTORS_MAX).collect();
+    let around = around(program);
     let model_folders = folders(models_directory, &around, &["models"]);
     let model = model_folders
         .iter()
@@ -74,7 +115,7 @@ fn find_from(program: &Path, models_directory: &str, onnxruntime: &str) -> Resul
             .find_map(|folder| library_in(folder))
             .ok_or_else(|| LocateError::Runtime { looked_in: listed(&runtime_folders) })?
     };
-    Ok(Located { model, model_sha256, onnxruntime })
+    Ok(Located { model, model_sha256, onnxruntime, pdfium: None })
 }
 
 fn folders(setting: &str, around: &[&Path], below: &[&str]) -> Vec<PathBuf> {
@@ -143,6 +184,21 @@ mod tests {
         assert!(matches!(error, LocateError::Model { .. }), "{error}");
         let file = root.path().join("vendor/onnxruntime/lib/libonnxruntime.so.1.31.1");
         assert_eq!(find_from(&program, "", &file.display().to_string()).unwrap().onnxruntime, file);
+    }
+
+    #[test]
+    fn pdfium_may_be_missing_unless_it_is_named() {
+        let root = deployment();
+        let program = root.path().join("target/release/inkpool");
+        assert_eq!(pdfium_from(&program, "").unwrap(), None);
+        let file = root.path().join("vendor/pdfium/lib/libpdfium.so");
+        assert!(matches!(pdfium_from(&program, &file.display().to_string()), Err(LocateError::Pdfium { .. })));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        for setting in ["".to_owned(), file.display().to_string(), file.parent().unwrap().display().to_string()] {
+            assert_eq!(pdfium_from(&program, &setting).unwrap().as_ref(), Some(&file), "{setting}");
+        }
+        assert_eq!(pdfium_from(&program, PDFIUM_OFF).unwrap(), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The only decode, encode and inference code.
 
+mod bind;
 mod bitmap;
 mod colour;
 mod decode;
 mod decode_jpeg;
+mod decode_pdf;
 mod decode_png;
 mod decode_tiff;
 pub mod denoise;
@@ -14,6 +16,7 @@ mod manifest;
 mod marks;
 mod memory;
 mod orient;
+mod pdf_load;
 mod resize;
 mod review;
 mod run;
@@ -24,6 +27,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+pub use self::decode::no_pdf;
 use self::denoise::Network;
 use self::memory::Meter;
 use self::run::Worker;
@@ -68,6 +72,9 @@ pub enum LoadError {
     /// ONNX Runtime refuses.
     #[error("ONNX Runtime: {0}")]
     Network(String),
+    /// PDFium cannot be loaded.
+    #[error("PDFium: {0}")]
+    Pdf(String),
 }
 
 /// What a run reports while it works.
@@ -79,11 +86,21 @@ pub trait Reporter {
 }
 
 /// Decoders, encoders and the network, loaded once for a worker.
-#[derive(Debug)]
 pub struct Engine {
     network: Option<Network>,
+    /// Without it a PDF is refused.
+    pdf: Option<decode_pdf::Library>,
     model_sha256: String,
     meter: Meter,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("network", &self.network)
+            .field("reads_pdf", &self.pdf.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -95,7 +112,7 @@ impl Engine {
     pub fn load(model: &Path, expected_sha256: &str, onnxruntime: &Path) -> Result<Self, LoadError> {
         let (graph, model_sha256) = checked(model, expected_sha256)?;
         let network = Network::load(&graph, onnxruntime).map_err(LoadError::Network)?;
-        Ok(Self { network: Some(network), model_sha256, meter: Meter::open() })
+        Ok(Self { network: Some(network), pdf: None, model_sha256, meter: Meter::open() })
     }
 
     /// As [`Engine::load`], without ONNX Runtime: for work that is known to need no network. A run with denoising is a
@@ -105,7 +122,17 @@ impl Engine {
     /// [`LoadError`].
     pub fn load_without_network(model: &Path, expected_sha256: &str) -> Result<Self, LoadError> {
         let (_, model_sha256) = checked(model, expected_sha256)?;
-        Ok(Self { network: None, model_sha256, meter: Meter::open() })
+        Ok(Self { network: None, pdf: None, model_sha256, meter: Meter::open() })
+    }
+
+    /// With the library `pdfium`, to read PDF. Only a process that is about to lock itself in may ask for it: no other
+    /// should let that library see what strangers send.
+    ///
+    /// # Errors
+    /// [`LoadError::Pdf`].
+    pub fn with_pdf(mut self, pdfium: &Path) -> Result<Self, LoadError> {
+        self.pdf = Some(decode_pdf::load(pdfium).map_err(LoadError::Pdf)?);
+        Ok(self)
     }
 
     /// SHA-256 of the network, hex.
@@ -148,7 +175,7 @@ mod tests {
 
     #[test]
     fn loads_the_shipped_network_and_no_other() {
-        let located = locate::find("", "").unwrap();
+        let located = locate::find("", "", "").unwrap();
         let engine = Engine::load(&located.model, &located.model_sha256, &located.onnxruntime).unwrap();
         assert_eq!(engine.model_sha256(), located.model_sha256);
         let error = Engine::load(&located.model, &"0".repeat(64), &located.onnxruntime).unwrap_err();

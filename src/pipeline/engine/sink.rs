@@ -14,6 +14,8 @@ use crate::pipeline::wire::OutFile;
 pub struct Sink {
     file: BufWriter<Hashed>,
     name: String,
+    /// Bytes taken, of which some may not be in the file yet.
+    written: u64,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,13 @@ impl Sink {
             std::fs::create_dir_all(folder)?;
         }
         let hashed = Hashed { file: File::create_new(path)?, digest: Sha256::new(), size_bytes: 0 };
-        Ok(Self { file: BufWriter::with_capacity(256 * 1024, hashed), name: name.to_owned() })
+        Ok(Self { file: BufWriter::with_capacity(256 * 1024, hashed), name: name.to_owned(), written: 0 })
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub const fn written(&self) -> u64 {
+        self.written
     }
 
     /// Writes what is left and tells what the file has become.
@@ -69,7 +77,9 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

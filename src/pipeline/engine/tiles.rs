@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn tiled_pages_are_as_whole_ones() {
-        let located = locate::find("", "").unwrap();
+        let located = locate::find("", "", "").unwrap();
         let graph = std::fs::read(&located.model).unwrap();
         let mut network = Network::load(&graph, &located.onnxruntime).unwrap();
         let page = page(Size::new(1500, 1280));

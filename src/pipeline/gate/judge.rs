@@ -67,11 +67,10 @@ struct Limits {
 }
 
 impl Limits {
-    /// Faint pages have faint limits: `contrast` is that of the page, percent.
+    /// Faint pages have faint limits, and what is certain on a black page is black: `contrast` is that of the page, percent.
     fn of(paper: &[u8], contrast: u32) -> Self {
-        let contrast = contrast.clamp(t::CONTRAST_MIN, t::CONTRAST_FULL);
-        let share = |depth: u32| {
-            let percent = 100 - depth * contrast / t::CONTRAST_FULL;
+        let share = |depth: u32, most: u32| {
+            let percent = 100 - depth * contrast.clamp(t::CONTRAST_MIN, most) / t::CONTRAST_FULL;
             let limit = move |level: &u8| if *level < t::PAPER_MIN { 0 } else { share_of(*level, percent) };
             paper.iter().map(limit).collect()
         };
@@ -79,7 +78,11 @@ impl Limits {
         let blank = paper
             .iter()
             .map(|level| if *level < t::PAPER_MIN { u8::MAX } else { share_of(*level, 100 - t::BLANK_DEPTH) });
-        Self { blank: blank.collect(), ink: share(t::INK_DEPTH), certain: share(t::CERTAIN_DEPTH) }
+        Self {
+            blank: blank.collect(),
+            ink: share(t::INK_DEPTH, t::CONTRAST_FULL),
+            certain: share(t::CERTAIN_DEPTH, t::CONTRAST_MOST),
+        }
     }
 }
 
@@ -252,9 +255,22 @@ fn was_there(figures: &mut Figures, component: &Component) {
     }
 }
 
+/// Round and solid: a letter is neither, or has others around it that are not.
+fn is_drop(component: &Component) -> bool {
+    let width = component.right_px - component.left_px;
+    let height = component.bottom_px - component.top_px;
+    let is_round = width.abs_diff(height) * t::DROP_ROUND_ONE_IN <= width.max(height);
+    is_round && component.area_px as usize * 100 >= width * height * t::DROP_SOLID_PERCENT
+}
+
+/// Large with a wide soft edge: the edge of a letter of that size is a small part of it.
+fn is_stain(component: &Component) -> bool {
+    component.area_px >= t::STAIN_PX && component.certain_px * 100 < component.area_px * t::STAIN_CERTAIN_PERCENT
+}
+
 /// A stroke, or a part of one, that is gone.
 fn is_gone(figures: &mut Figures, blocks: &mut Blocks, component: &Component) {
-    if !is_stroke(component) {
+    if !is_stroke(component) || is_drop(component) || is_stain(component) {
         return;
     }
     figures.strokes_lost += 1;

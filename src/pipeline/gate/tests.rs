@@ -81,6 +81,40 @@ fn a_word_that_is_gone_is_seen_and_where() {
     }
 }
 
+/// The letters above, and below them what `below` says: how much darker than the paper.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a level between 0 and 225")]
+fn page_with(below: impl Fn(f64, f64) -> f64) -> Picture {
+    picture(|x, y| {
+        if y < 240 {
+            return if is_ink(x, y) { 20 } else { 240 - grain(x, y, 8) };
+        }
+        240 - below(x as f64, y as f64).clamp(0.0, 225.0) as u8 - grain(x, y, 8)
+    })
+}
+
+#[test]
+fn drops_and_stains_that_are_gone_are_no_strokes() {
+    let output = picture(|x, y| if y < 240 && is_ink(x, y) { 0 } else { 255 });
+    let away = |x: f64, y: f64, column: f64| (x - column).hypot(y - 360.0);
+    let drops = page_with(|x, y| {
+        let is_drop = [(80.0, 3.0), (200.0, 5.0), (320.0, 8.0), (440.0, 12.0)]
+            .iter()
+            .any(|(at, radius)| away(x, y, *at) <= *radius);
+        if is_drop { 215.0 } else { 0.0 }
+    });
+    // The edge of a stain: a soft band.
+    let band =
+        |x: f64, y: f64| if (100.0..260.0).contains(&x) { 190.0 * (1.0 - (y - 360.0).abs() / 12.0) } else { 0.0 };
+    let stain = page_with(band);
+    for (name, page) in [("drops", drops), ("a stain", stain)] {
+        let judged = verdict(&page, &output);
+        assert_eq!((judged.verdict, judged.figures.strokes_lost), (Verdict::Clean, 0), "{name}: {judged:?}");
+    }
+    // As large and as dark, and long.
+    let strokes = page_with(|x, y| if x % 100.0 < 40.0 && (356.0..362.0).contains(&y) { 215.0 } else { 0.0 });
+    assert_eq!(verdict(&strokes, &output).harms, [Harm::StrokesLost]);
+}
+
 #[test]
 fn a_part_of_a_rule_that_is_gone_is_seen() {
     let ruled = |y: usize| (220..226).contains(&y);

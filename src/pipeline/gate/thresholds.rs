@@ -11,6 +11,8 @@ pub const CERTAIN_DEPTH: u32 = 50;
 pub const CONTRAST_FULL: u32 = 75;
 /// … but no further than for this contrast, where noise begins.
 pub const CONTRAST_MIN: u32 = 30;
+/// What is ink for certain goes on growing with the contrast up to here: a ring of coffee is half as dark as black print.
+pub const CONTRAST_MOST: u32 = 100;
 /// Paper darker than this tells nothing: the inside of black boxes and the edge of a photographed table, level.
 pub const PAPER_MIN: u8 = 28;
 
@@ -29,6 +31,14 @@ pub const OUT_KEPT: u8 = 176;
 pub const STROKE_CERTAIN_PX: u32 = 8;
 /// … and if one in so many of its pixels is: a stain's soft edge has many uncertain ones around its core.
 pub const STROKE_CERTAIN_ONE_IN: u32 = 3;
+/// What is gone was a drop, not a stroke, if its sides differ by at most one in so many pixels, …
+pub const DROP_ROUND_ONE_IN: usize = 4;
+/// … and it fills its box by at least so much, percent: a disc of 5 pixels across fills 52, a larger one up to 79, a letter seldom 55.
+pub const DROP_SOLID_PERCENT: usize = 52;
+/// What is gone was a stain if it is so large, pixels, …
+pub const STAIN_PX: u32 = 700;
+/// … and less than this is ink for certain, percent: of a letter of that size nine tenths are.
+pub const STAIN_CERTAIN_PERCENT: u32 = 56;
 /// A page without noise is below this…, level
 pub const CLEAN_INK: u8 = 64;
 /// … or at least this nearly everywhere: paper as a program draws it, or a scanner in black and white, level.

@@ -63,6 +63,8 @@ fn frame<R: Read + Seek>(input: &mut Reader<'_, R>) -> Head<(u32, u32)> {
 pub struct Segments<'a> {
     /// The TIFF structure of the first EXIF segment.
     pub exif: Option<&'a [u8]>,
+    /// Density of JFIF: its unit (1: inch, 2: centimetre), then both directions.
+    pub density: Option<(u8, u16, u16)>,
     /// Pieces of the ICC profile with their number, in the order of the file.
     pub icc: Vec<(u8, &'a [u8])>,
     /// Whether Adobe's marker is there: CMYK is then stored inverted.
@@ -99,6 +101,11 @@ pub fn segments(jpeg: &[u8]) -> Segments<'_> {
 
 fn note<'a>(found: &mut Segments<'a>, marker: u8, segment: &'a [u8]) {
     match marker {
+        0xe0 if found.density.is_none() => {
+            if let Some([_, _, unit, a, b, c, d, ..]) = segment.strip_prefix(b"JFIF\0") {
+                found.density = Some((*unit, u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])));
+            }
+        }
         0xe1 if found.exif.is_none() => found.exif = segment.strip_prefix(b"Exif\0\0"),
         0xe2 => {
             if let Some([number, _count, piece @ ..]) = segment.strip_prefix(b"ICC_PROFILE\0") {

@@ -29,11 +29,14 @@ pub enum Format {
     Gif,
     /// PBM, PGM, PPM, PAM.
     Pnm,
+    /// PDF, every page. What is in it only a worker finds out.
+    Pdf,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Jpeg, Self::Png, Self::Webp, Self::Tiff, Self::Bmp, Self::Gif, Self::Pnm];
+    pub const ALL: [Self; 8] =
+        [Self::Jpeg, Self::Png, Self::Webp, Self::Tiff, Self::Bmp, Self::Gif, Self::Pnm, Self::Pdf];
 
     /// Media type.
     #[must_use]
@@ -46,6 +49,7 @@ impl Format {
             Self::Bmp => "image/bmp",
             Self::Gif => "image/gif",
             Self::Pnm => "image/x-portable-anymap",
+            Self::Pdf => "application/pdf",
         }
     }
 }
@@ -66,7 +70,7 @@ pub struct PageHead {
 pub struct Probe {
     /// By content, never by name.
     pub format: Format,
-    /// At least one.
+    /// At least one; none for a PDF, whose structure is read behind the sandbox alone.
     pub pages: Vec<PageHead>,
 }
 
@@ -136,6 +140,7 @@ fn read<R: Read + Seek>(input: &mut R, limits: &RunLimits) -> Head<Probe> {
         Format::Gif => single(flat::gif(&mut input)?),
         Format::Pnm => single(flat::pnm(&mut input)?),
         Format::Tiff => tiff::pages(&mut input, limits.pages_max)?,
+        Format::Pdf => Vec::new(),
     };
     if pages.iter().any(|page| page.width_px == 0 || page.height_px == 0) {
         return malformed("The header says that the image has no pixels.");

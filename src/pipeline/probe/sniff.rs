@@ -4,11 +4,10 @@ use super::Format;
 use crate::job::{Refusal, RefusalCode};
 
 /// What is read, for messages.
-pub const SUPPORTED: &str = "JPEG, PNG, WebP, TIFF, BMP, GIF and PNM";
+pub const SUPPORTED: &str = "JPEG, PNG, WebP, TIFF, BMP, GIF, PNM and PDF";
 
 /// First bytes of what is known but not read, with a name for people.
-const OTHERS: [(&[u8], &str); 14] = [
-    (b"%PDF-", "a PDF document"),
+const OTHERS: [(&[u8], &str); 13] = [
     (b"%!PS", "a PostScript document"),
     (b"\xff\x0a", "a JPEG XL image"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
@@ -51,6 +50,8 @@ fn supported(head: &[u8]) -> Option<Format> {
         Some(Format::Tiff)
     } else if starts(b"GIF87a") || starts(b"GIF89a") {
         Some(Format::Gif)
+    } else if starts(b"%PDF-") {
+        Some(Format::Pdf)
     } else if is_bmp(head) {
         Some(Format::Bmp)
     } else if is_pnm(head) {
@@ -102,13 +103,14 @@ mod tests {
     #[test]
     fn what_is_read_is_recognised_by_content() {
         let bmp = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0";
-        let cases: [(&[u8], Format); 10] = [
+        let cases: [(&[u8], Format); 11] = [
             (b"\xff\xd8\xff\xe0\0\x10JFIF", Format::Jpeg),
             (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", Format::Png),
             (b"RIFF\0\0\0\0WEBPVP8 ", Format::Webp),
             (b"II*\0\x08\0\0\0", Format::Tiff),
             (b"MM\0+\0\x08\0\0", Format::Tiff),
             (b"GIF89a", Format::Gif),
+            (b"%PDF-1.7\n", Format::Pdf),
             (bmp, Format::Bmp),
             (b"P6\n# made by\n3 2\n255\n", Format::Pnm),
             (b"P1 1 1 0", Format::Pnm),
@@ -124,7 +126,7 @@ mod tests {
         let cases: [(&[u8], &str); 11] = [
             (b"<svg xmlns='x'>", "SVG"),
             (b"\xef\xbb\xbf\n<?xml version='1.0'?>", "SVG"),
-            (b"%PDF-1.7\n", "PDF"),
+            (b"\n%PDF-1.7\n", "text"),
             (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "HEIC"),
             (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
             (b"\xff\x0a\xfa", "JPEG XL"),

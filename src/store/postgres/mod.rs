@@ -68,10 +68,13 @@ pub async fn open(url: &str, settings: &config::Store) -> LedgerResult<SqlLedger
     let poll = milliseconds(settings.events_poll_ms);
     let nudge =
         Feed::start(readers.clone(), Readers::Postgres(readers.clone(), bound), events.clone(), poll, &stop).await?;
-    let writer = Writer::start(&source, conns, settings.queue_max, settings.batch_max, &Announce::Feed(nudge));
+    let announce = Announce::Feed(nudge);
+    let writer = Writer::start(&source, conns, settings.queue_max, settings.batch_max, &announce);
+    // What it is handed it does at once, so nothing queues here.
+    let leases = Writer::start(&source, vec![source.connect().await?], 1, 1, &announce);
     // The first commit tells how the clocks stand to each other.
     writer.run(|_| Box::pin(async { Ok(()) })).await?;
-    Ok(SqlLedger::new(Readers::Postgres(readers, bound), writer, events, stop))
+    Ok(SqlLedger::new(Readers::Postgres(readers, bound), writer, Some(leases), events, stop))
 }
 
 /// Looks at the server and migrates, on a connection without bounds on statements: an index may take its time, and so may

@@ -22,6 +22,21 @@ const OLD_SESSIONS: Sql = Sql::each(
      ORDER BY id DESC OFFSET $2)",
 );
 
+const ACCOUNT: &str = "SELECT * FROM accounts WHERE id = $1";
+/// Those who can come in, until the commit.
+const ADMINISTRATORS: Sql = Sql::each(
+    "SELECT id FROM accounts WHERE role = 'admin' AND disabled_at_ms IS NULL ORDER BY id",
+    "SELECT id FROM accounts WHERE role = 'admin' AND disabled_at_ms IS NULL ORDER BY id FOR NO KEY UPDATE",
+);
+/// Whoever disables it meanwhile waits, and then finds what was made.
+const ENABLED: Sql = Sql::each(
+    "SELECT id FROM accounts WHERE id = $1 AND disabled_at_ms IS NULL",
+    "SELECT id FROM accounts WHERE id = $1 AND disabled_at_ms IS NULL FOR SHARE",
+);
+/// Whether somebody can still come in by it.
+const GOOD: &str = "SELECT EXISTS (SELECT 1 FROM credentials JOIN accounts ON accounts.id = credentials.account_id \
+    WHERE credentials.id = $1 AND (expires_at_ms IS NULL OR expires_at_ms > $2) AND accounts.disabled_at_ms IS NULL)";
+
 #[async_trait]
 impl Accounts for SqlLedger {
     async fn create_account(&self, new: NewAccount, entry: Entry, accounts_max: u64) -> LedgerResult<Registered> {
@@ -45,6 +60,15 @@ impl Accounts for SqlLedger {
         rows.iter().map(account).collect()
     }
 
+    async fn account(&self, id: AccountId) -> LedgerResult<Option<AccountRow>> {
+        let row = query(ACCOUNT).bind(id.0).fetch_optional(&self.readers).await?;
+        row.as_ref().map(account).transpose()
+    }
+
+    async fn change_account(&self, id: AccountId, change: AccountChange) -> LedgerResult<AccountChanged> {
+        self.writer.run(move |tx| Box::pin(change_account(tx, id, change))).await
+    }
+
     async fn set_password(&self, id: AccountId, hash: String, keep: Option<CredentialId>) -> LedgerResult<bool> {
         self.writer.run(move |tx| Box::pin(set_password(tx, id, hash, keep))).await
     }
@@ -59,10 +83,11 @@ impl Accounts for SqlLedger {
     }
 
     async fn credential(&self, secret: &SecretHash, now_ms: i64) -> LedgerResult<Option<(CredentialRow, AccountRow)>> {
-        let sql = "SELECT credentials.*, accounts.owner, accounts.username, accounts.role, \
+        let sql = "SELECT credentials.*, accounts.owner, accounts.username, accounts.role, accounts.disabled_at_ms, \
                    accounts.created_at_ms AS account_created_at_ms \
                    FROM credentials JOIN accounts ON accounts.id = credentials.account_id \
-                   WHERE secret_sha256 = $1 AND (expires_at_ms IS NULL OR expires_at_ms > $2)";
+                   WHERE secret_sha256 = $1 AND (expires_at_ms IS NULL OR expires_at_ms > $2) \
+                   AND accounts.disabled_at_ms IS NULL";
         let row = query(sql).bind(hex::encode(secret)).bind(now_ms).fetch_optional(&self.readers).await?;
         let Some(row) = row else { return Ok(None) };
         let account = AccountRow {
@@ -71,6 +96,7 @@ impl Accounts for SqlLedger {
             username: row.get("username")?,
             role: role(&row)?,
             created_at_ms: row.get("account_created_at_ms")?,
+            disabled_at_ms: row.get("disabled_at_ms")?,
         };
         Ok(Some((credential(&row)?, account)))
     }
@@ -85,6 +111,10 @@ impl Accounts for SqlLedger {
                    AND (expires_at_ms IS NULL OR expires_at_ms > $3) ORDER BY id DESC";
         let rows = query(sql).bind(account.0).bind(kind.as_str()).bind(now_ms).fetch_all(&self.readers).await?;
         rows.iter().map(credential).collect()
+    }
+
+    async fn credential_is_good(&self, id: CredentialId, now_ms: i64) -> LedgerResult<bool> {
+        query(GOOD).bind(id.0).bind(now_ms).scalar(&self.readers).await
     }
 
     async fn use_credential(&self, id: CredentialId, used_at_ms: i64, expires_at_ms: Option<i64>) -> LedgerResult<()> {
@@ -196,7 +226,39 @@ async fn create_account(tx: &mut Tx, new: NewAccount, entry: Entry, accounts_max
     if let Entry::Invitation(Some(code)) = entry {
         query("DELETE FROM invitations WHERE code_sha256 = $1").bind(hex::encode(code)).execute(&mut tx.conn).await?;
     }
-    Ok(Registered::Created(AccountRow { id, owner, username: new.username, role, created_at_ms: tx.now_ms }))
+    let (username, created_at_ms) = (new.username, tx.now_ms);
+    Ok(Registered::Created(AccountRow { id, owner, username, role, created_at_ms, disabled_at_ms: None }))
+}
+
+/// Two administrators who shut each other out wait for each other here, and one of them is the last.
+async fn change_account(tx: &mut Tx, id: AccountId, change: AccountChange) -> LedgerResult<AccountChanged> {
+    let admins: Vec<Uuid> = query(ADMINISTRATORS).scalars(&mut tx.conn).await?;
+    let Some(row) = query(ACCOUNT).bind(id.0).fetch_optional(&mut tx.conn).await? else {
+        return Ok(AccountChanged::NoSuchAccount);
+    };
+    let before = account(&row)?;
+    let disabled_at_ms = match change.disabled {
+        Some(true) => before.disabled_at_ms.or(Some(tx.now_ms)),
+        Some(false) => None,
+        None => before.disabled_at_ms,
+    };
+    let after = AccountRow { role: change.role.unwrap_or(before.role), disabled_at_ms, ..before };
+    let leaves = after.role != Role::Admin || after.disabled_at_ms.is_some();
+    if leaves && admins == [id.0] {
+        return Ok(AccountChanged::LastAdministrator);
+    }
+    query("UPDATE accounts SET role = $2, disabled_at_ms = $3 WHERE id = $1")
+        .bind(id.0)
+        .bind(after.role.as_str())
+        .bind(after.disabled_at_ms)
+        .execute(&mut tx.conn)
+        .await?;
+    let mut ended = Vec::new();
+    if after.disabled_at_ms.is_some() {
+        let gone = query("DELETE FROM credentials WHERE account_id = $1 RETURNING id").bind(id.0);
+        ended = gone.scalars(&mut tx.conn).await?.into_iter().map(CredentialId).collect();
+    }
+    Ok(AccountChanged::Done(after, ended))
 }
 
 async fn set_password(tx: &mut Tx, id: AccountId, hash: String, keep: Option<CredentialId>) -> LedgerResult<bool> {
@@ -233,6 +295,9 @@ async fn create_credential(
             .bind(hex::encode(replaced))
             .execute(&mut tx.conn)
             .await?;
+    }
+    if query(ENABLED).bind(new.account.0).fetch_optional(&mut tx.conn).await?.is_none() {
+        return Ok(None);
     }
     if !has_room(tx, &new, count_max).await? {
         return Ok(None);
@@ -363,6 +428,7 @@ fn account(row: &Row) -> LedgerResult<AccountRow> {
         username: row.get("username")?,
         role: role(row)?,
         created_at_ms: row.get("created_at_ms")?,
+        disabled_at_ms: row.get("disabled_at_ms")?,
     })
 }
 

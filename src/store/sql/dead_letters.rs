@@ -94,5 +94,8 @@ pub(in crate::store) async fn remember(
 
 /// See [`crate::store::producers::Producers::owner_known`].
 pub(in crate::store) async fn owner_known(readers: &Readers, owner: OwnerId) -> LedgerResult<bool> {
-    query("SELECT EXISTS (SELECT 1 FROM accounts WHERE owner = $1)").bind(owner.0).scalar(readers).await
+    query("SELECT EXISTS (SELECT 1 FROM accounts WHERE owner = $1 AND disabled_at_ms IS NULL)")
+        .bind(owner.0)
+        .scalar(readers)
+        .await
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::query::{Readers, Sql, query};
-use super::rows;
 use super::writer::Tx;
+use super::{quotas, rows};
 use crate::job::{ImageId, JobId, Lane, State};
 use crate::store::{Garbage, GarbageTarget, LedgerError, LedgerResult};
 
@@ -124,5 +124,6 @@ pub(in crate::store) async fn prune(tx: &mut Tx, before_ms: i64) -> LedgerResult
     for sql in [OLD_EVENTS, OLD_KEYS] {
         pruned += query(sql).bind(before_ms).bind(PRUNE_ROWS).execute(&mut tx.conn).await?;
     }
+    pruned += quotas::prune(tx, PRUNE_ROWS).await?;
     Ok(pruned)
 }

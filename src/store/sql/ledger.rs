@@ -23,6 +23,9 @@ pub(in crate::store) const WATCH_EVENTS_MAX: usize = 1024;
 pub struct SqlLedger {
     pub(in crate::store) readers: Readers,
     pub(in crate::store) writer: Writer,
+    /// For leases alone, with a connection of its own: however slow the changes of jobs become, a node that lives says so.
+    /// `None` on SQLite, which has one writer: there leases are the first of its next commit.
+    leases: Option<Writer>,
     events: broadcast::Sender<EventRow>,
     progress: Progress,
     /// Ends what the adapter has running beside.
@@ -34,17 +37,23 @@ impl SqlLedger {
     pub(in crate::store) fn new(
         readers: Readers,
         writer: Writer,
+        leases: Option<Writer>,
         events: broadcast::Sender<EventRow>,
         stop: CancellationToken,
     ) -> Self {
-        Self { readers, writer, events, progress: Progress::default(), stop }
+        Self { readers, writer, leases, events, progress: Progress::default(), stop }
+    }
+
+    fn leases(&self) -> &Writer {
+        self.leases.as_ref().unwrap_or(&self.writer)
     }
 }
 
 #[async_trait]
 impl Ledger for SqlLedger {
     async fn accept(&self, submission: Submission) -> LedgerResult<Accepted> {
-        self.writer.run(move |tx| Box::pin(accept::accept(tx, submission))).await
+        let owner = Some(submission.owner);
+        self.writer.run_for(owner, move |tx| Box::pin(accept::accept(tx, submission))).await
     }
 
     async fn recall(&self, owner: OwnerId, key: &str) -> LedgerResult<Option<Recalled>> {
@@ -53,19 +62,27 @@ impl Ledger for SqlLedger {
     }
 
     async fn process_again(&self, job: NewJob, limits: QueueLimits) -> LedgerResult<Option<Admission>> {
-        self.writer.run(move |tx| Box::pin(accept::process_again(tx, job, limits))).await
+        let owner = Some(job.owner);
+        self.writer.run_for(owner, move |tx| Box::pin(accept::process_again(tx, job, limits))).await
     }
 
-    async fn announce(&self, mut announced: Vec<AnnouncedUpload>, limit: u64) -> LedgerResult<Announced> {
+    async fn announce(
+        &self,
+        mut announced: Vec<AnnouncedUpload>,
+        limit: u64,
+        quota: Option<quotas::Quota>,
+    ) -> LedgerResult<Announced> {
         for upload in &mut announced {
             upload.expires_at_ms = self.writer.database_ms(upload.expires_at_ms);
         }
-        let made = self.writer.run(move |tx| Box::pin(uploads::announce(tx, announced, limit))).await?;
+        let owner = announced.first().map(|upload| upload.owner);
+        let made =
+            self.writer.run_for(owner, move |tx| Box::pin(uploads::announce(tx, announced, limit, quota))).await?;
         Ok(match made {
             Announced::TooMany { measured, room_at_ms } => {
                 Announced::TooMany { measured, room_at_ms: self.writer.node_ms(room_at_ms) }
             }
-            Announced::Created => made,
+            Announced::Created | Announced::QuotaReached(_) => made,
         })
     }
 
@@ -198,7 +215,7 @@ impl Ledger for SqlLedger {
     }
 
     async fn retry(&self, owner: OwnerId, id: JobId, limits: QueueLimits) -> LedgerResult<Option<Retried>> {
-        self.writer.run(move |tx| Box::pin(owners::retry(tx, owner, id, limits))).await
+        self.writer.run_for(Some(owner), move |tx| Box::pin(owners::retry(tx, owner, id, limits))).await
     }
 
     async fn files(&self, owner: OwnerId, image: ImageId) -> LedgerResult<Vec<FileRow>> {
@@ -221,7 +238,7 @@ impl Ledger for SqlLedger {
 
     async fn enlist(&self, name: &str, process: Uuid, lease: Duration) -> LedgerResult<()> {
         let name = name.to_owned();
-        self.writer.run(move |tx| Box::pin(async move { nodes::enlist(tx, &name, process, lease).await })).await
+        self.leases().run_first(move |tx| Box::pin(async move { nodes::enlist(tx, &name, process, lease).await })).await
     }
 
     async fn renew(
@@ -232,17 +249,19 @@ impl Ledger for SqlLedger {
         lease: Duration,
     ) -> LedgerResult<Renewal> {
         let name = name.to_owned();
-        self.writer.run(move |tx| Box::pin(async move { nodes::renew(tx, &name, process, &view, lease).await })).await
+        self.leases()
+            .run_first(move |tx| Box::pin(async move { nodes::renew(tx, &name, process, &view, lease).await }))
+            .await
     }
 
     async fn leave(&self, name: &str, process: Uuid) -> LedgerResult<()> {
         let name = name.to_owned();
-        self.writer.run(move |tx| Box::pin(async move { nodes::leave(tx, &name, process).await })).await
+        self.leases().run_first(move |tx| Box::pin(async move { nodes::leave(tx, &name, process).await })).await
     }
 
     async fn wish(&self, name: &str, wish: NodeWish) -> LedgerResult<bool> {
         let name = name.to_owned();
-        self.writer.run(move |tx| Box::pin(async move { nodes::wish(tx, &name, wish).await })).await
+        self.leases().run_first(move |tx| Box::pin(async move { nodes::wish(tx, &name, wish).await })).await
     }
 
     async fn nodes(&self) -> LedgerResult<Vec<NodeRow>> {
@@ -317,6 +336,9 @@ impl Ledger for SqlLedger {
 
     async fn close(&self) {
         self.writer.close().await;
+        if let Some(leases) = &self.leases {
+            leases.close().await;
+        }
         self.stop.cancel();
         self.readers.close().await;
     }

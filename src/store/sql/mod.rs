@@ -4,6 +4,7 @@
 pub(in crate::store) mod accept;
 mod accounts;
 mod dead_letters;
+mod deliveries;
 pub(in crate::store) mod events;
 pub(in crate::store) mod housekeeping;
 mod inventory;
@@ -15,10 +16,13 @@ pub(in crate::store) mod owners;
 pub(in crate::store) mod producers;
 mod progress;
 pub(in crate::store) mod query;
+pub(in crate::store) mod quotas;
 pub(in crate::store) mod relay;
+mod resumable;
 mod rows;
 pub(in crate::store) mod running;
 mod uploads;
+mod webhooks;
 pub(in crate::store) mod writer;
 
 pub use ledger::SqlLedger;

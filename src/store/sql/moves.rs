@@ -9,7 +9,17 @@ use crate::job::{Event, JobId, State};
 use crate::store::{EventRow, JobRow, LedgerError, LedgerResult, job_object};
 
 /// One job, for a change: whoever else wants to change it waits for this commit. SQLite has one writer anyway.
-const LOAD: Sql = Sql::each("SELECT * FROM jobs WHERE id = $1", "SELECT * FROM jobs WHERE id = $1 FOR UPDATE");
+pub(in crate::store) const LOAD: Sql =
+    Sql::each("SELECT * FROM jobs WHERE id = $1", "SELECT * FROM jobs WHERE id = $1 FOR UPDATE");
+
+/// Compare-and-set on state and start.
+pub(in crate::store) const WRITE: &str = "
+    UPDATE jobs SET state = $4, starts = $5, attempt = $6, crashes = $7, run_at_ms = $8, cancel_requested = $9, stage = $10,
+        progress = $11, started_at_ms = $12, finished_at_ms = $13, node = $14, incarnation = $15, slot = $16, error = $17,
+        gate = $18
+    WHERE id = $1 AND state = $2 AND starts = $3";
+/// A job that waits no longer.
+pub(in crate::store) const NO_LONGER_WAITS: &str = "DELETE FROM outbox WHERE job_id = $1";
 
 /// One job, whoever owns it.
 pub(in crate::store) async fn load(tx: &mut Tx, id: JobId) -> LedgerResult<Option<JobRow>> {
@@ -53,33 +63,29 @@ pub(in crate::store) async fn shift(
     Ok(Ok(after))
 }
 
-/// Compare-and-set on state and start. False when the row is no longer what `before` says.
+/// False when the row is no longer what `before` says.
 pub(in crate::store) async fn write(tx: &mut Tx, before: &JobRow, after: &JobRow) -> LedgerResult<bool> {
-    let done = query(
-        "UPDATE jobs SET state = $4, starts = $5, attempt = $6, crashes = $7, run_at_ms = $8, cancel_requested = $9, \
-         stage = $10, progress = $11, started_at_ms = $12, finished_at_ms = $13, node = $14, incarnation = $15, \
-         slot = $16, error = $17, gate = $18 WHERE id = $1 AND state = $2 AND starts = $3",
-    )
-    .bind(before.id.0)
-    .bind(before.state.as_str())
-    .bind(before.starts)
-    .bind(after.state.as_str())
-    .bind(after.starts)
-    .bind(after.attempt)
-    .bind(after.crashes)
-    .bind(after.run_at_ms)
-    .bind(after.cancel_requested)
-    .bind(after.stage.as_deref())
-    .bind(after.progress)
-    .bind(after.started_at_ms)
-    .bind(after.finished_at_ms)
-    .bind(after.node.as_deref())
-    .bind(after.incarnation.as_deref())
-    .bind(after.slot)
-    .bind(Value::json_or_null(after.error.as_ref())?)
-    .bind(Value::json_or_null(after.gate.as_ref())?)
-    .execute(&mut tx.conn)
-    .await?;
+    let done = query(WRITE)
+        .bind(before.id.0)
+        .bind(before.state.as_str())
+        .bind(before.starts)
+        .bind(after.state.as_str())
+        .bind(after.starts)
+        .bind(after.attempt)
+        .bind(after.crashes)
+        .bind(after.run_at_ms)
+        .bind(after.cancel_requested)
+        .bind(after.stage.as_deref())
+        .bind(after.progress)
+        .bind(after.started_at_ms)
+        .bind(after.finished_at_ms)
+        .bind(after.node.as_deref())
+        .bind(after.incarnation.as_deref())
+        .bind(after.slot)
+        .bind(Value::json_or_null(after.error.as_ref())?)
+        .bind(Value::json_or_null(after.gate.as_ref())?)
+        .execute(&mut tx.conn)
+        .await?;
     Ok(done == 1)
 }
 
@@ -96,7 +102,7 @@ pub(in crate::store) async fn add_to_outbox(tx: &mut Tx, job: &JobRow) -> Ledger
 }
 
 async fn remove_from_outbox(tx: &mut Tx, job: JobId) -> LedgerResult<()> {
-    query("DELETE FROM outbox WHERE job_id = $1").bind(job.0).execute(&mut tx.conn).await.map(drop)
+    query(NO_LONGER_WAITS).bind(job.0).execute(&mut tx.conn).await.map(drop)
 }
 
 /// The event of a job as it is now; it is written and numbered last before the commit.

@@ -4,10 +4,12 @@ use uuid::Uuid;
 
 use super::accept::queue_full;
 use super::moves::{load, shift, write};
-use super::query::{Readers, Sql, query};
+use super::query::{Readers, Sql, query, signed};
+use super::quotas::{self, Spent};
 use super::rows;
 use super::writer::Tx;
 use crate::job::{Event, ImageId, JobId, OwnerId, State};
+use crate::store::quotas::Demand;
 use crate::store::{
     Cancelled, Deleted, FileRow, ImageFilter, ImageRow, JobFilter, JobRow, LedgerResult, QueueLimits, Retried,
 };
@@ -84,6 +86,12 @@ pub(in crate::store) const LISTS: [&str; 6] =
 /// See [`crate::store::Ledger::image`].
 pub(in crate::store) async fn image(readers: &Readers, owner: OwnerId, id: ImageId) -> LedgerResult<Option<ImageRow>> {
     let rows = query(IMAGE_BY_ID).bind(id.0).bind(owner.0).fetch_all(readers).await?;
+    Ok(rows::images_with_jobs(&rows)?.pop())
+}
+
+/// The same within a transaction.
+pub(in crate::store) async fn image_within(tx: &mut Tx, owner: OwnerId, id: ImageId) -> LedgerResult<Option<ImageRow>> {
+    let rows = query(IMAGE_BY_ID).bind(id.0).bind(owner.0).fetch_all(&mut tx.conn).await?;
     Ok(rows::images_with_jobs(&rows)?.pop())
 }
 
@@ -198,6 +206,15 @@ pub(in crate::store) async fn retry(
     if let Some(full) = queue_full(tx, limits, 1).await? {
         return Ok(Some(Retried::QueueFull(full)));
     }
+    // What an administrator has begun again is not on the owner's account.
+    let pixels = match limits.quota {
+        Some(_) => quotas::pixels_of(tx, before.image_id).await?,
+        None => 0,
+    };
+    let demand = Demand { pixels, jobs: 1, ..Demand::default() };
+    if let Some(reached) = quotas::reached(tx, owner, limits.quota, demand).await? {
+        return Ok(Some(Retried::QuotaReached(reached)));
+    }
     let now_ms = tx.now_ms;
     let moved = shift(tx, &before, Event::OwnerRetry, |job| {
         job.run_at_ms = now_ms;
@@ -206,7 +223,10 @@ pub(in crate::store) async fn retry(
         (job.stage, job.progress) = (None, 0.0);
     });
     Ok(Some(match moved.await? {
-        Ok(job) => Retried::Now(job),
+        Ok(job) => {
+            tx.spent.push(Spent { owner, bytes: 0, pixels });
+            Retried::Now(job)
+        }
         Err(_) => Retried::WrongState(before),
     }))
 }
@@ -218,6 +238,9 @@ pub(in crate::store) async fn delete_image(tx: &mut Tx, owner: OwnerId, id: Imag
     if known.is_none() {
         return Ok(None);
     }
+    let Some(image) = image_within(tx, owner, id).await? else { return Ok(None) };
+    let bytes = signed(image.size_bytes)?.saturating_add(quotas::files_bytes(tx, id).await?);
+    tx.spent.push(Spent { owner, bytes: bytes.saturating_neg(), pixels: 0 });
     let jobs = query(JOBS_TO_DELETE).bind(id.0).fetch_all(&mut tx.conn).await?;
     let mut deleted = Deleted::default();
     for row in &jobs {

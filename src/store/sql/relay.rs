@@ -6,12 +6,15 @@ use super::moves::{load, shift};
 use super::query::{Readers, Row, Sql, query};
 use super::rows;
 use super::writer::Tx;
-use crate::job::{Event, JobId, Lane, OwnerId};
+use crate::job::{Event, JobError, JobId, Lane, OwnerId};
 use crate::store::{LedgerResult, Released, Waiting};
 
 /// Owners that have jobs of lane `$1` due at `$2`, at most `$4`. Goes from owner to owner by index, so that an owner with
 /// 100,000 jobs costs no more than one with ten. Owners with the least in flight come first: a newcomer is seen even if
 /// there are more owners than are looked at.
+///
+/// An owner's first job is the first row from the owner on, in the order of that index. Asked for by `owner = ` PostgreSQL may
+/// walk along the times of all owners instead, which for a newcomer behind 100,000 jobs is all of them.
 macro_rules! chosen_owners {
     () => {
         "WITH RECURSIVE owners (owner) AS (
@@ -22,15 +25,15 @@ macro_rules! chosen_owners {
             FROM owners WHERE owners.owner IS NOT NULL
         ), heads AS (
             SELECT owners.owner,
-                (SELECT min(first.run_at_ms) FROM outbox AS first
-                 WHERE first.lane = $1 AND first.owner = owners.owner AND first.run_at_ms <= $2) AS since_ms,
+                (SELECT first.run_at_ms FROM outbox AS first WHERE first.lane = $1 AND first.owner >= owners.owner
+                 ORDER BY first.owner, first.run_at_ms LIMIT 1) AS since_ms,
                 (SELECT count(*) FROM jobs AS held
                  WHERE held.owner = owners.owner AND held.state IN ('released', 'running')) AS in_flight
             FROM owners WHERE owners.owner IS NOT NULL
         ), chosen AS (
-            SELECT owner, in_flight FROM heads WHERE since_ms IS NOT NULL ORDER BY in_flight, since_ms LIMIT $4
+            SELECT owner, in_flight FROM heads WHERE since_ms <= $2 ORDER BY in_flight, since_ms LIMIT $4
         )
-        SELECT due.job_id, due.owner, due.run_at_ms, jobs.starts, chosen.in_flight FROM chosen "
+        SELECT due.job_id, due.owner, due.run_at_ms, jobs.starts, jobs.error, chosen.in_flight FROM chosen "
     };
 }
 
@@ -49,9 +52,10 @@ pub(in crate::store) const WAITING: Sql = Sql::each(
         chosen_owners!(),
         "CROSS JOIN LATERAL (
             SELECT oldest.job_id, oldest.owner, oldest.run_at_ms FROM outbox AS oldest
-            WHERE oldest.lane = $1 AND oldest.owner = chosen.owner AND oldest.run_at_ms <= $2
-            ORDER BY oldest.run_at_ms, oldest.job_id LIMIT $3) AS due
+            WHERE oldest.lane = $1 AND oldest.owner >= chosen.owner
+            ORDER BY oldest.owner, oldest.run_at_ms, oldest.job_id LIMIT $3) AS due
         JOIN jobs ON jobs.id = due.job_id
+        WHERE due.owner = chosen.owner AND due.run_at_ms <= $2
         ORDER BY due.run_at_ms, due.job_id"
     ),
 );
@@ -63,7 +67,8 @@ pub(in crate::store) const RELEASED: &str =
     "SELECT id FROM jobs WHERE state = 'released' AND (node = $1 OR node IS NULL) ORDER BY id";
 
 /// What any node has brought to the bus.
-const RELEASED_BY_ANY: &str = "SELECT id, lane, starts FROM jobs WHERE state = 'released' ORDER BY id LIMIT $1";
+pub(in crate::store) const RELEASED_BY_ANY: &str =
+    "SELECT id, lane, starts FROM jobs WHERE state = 'released' ORDER BY id LIMIT $1";
 
 /// See [`crate::store::Ledger::waiting`].
 pub(in crate::store) async fn waiting(
@@ -82,6 +87,7 @@ pub(in crate::store) async fn waiting(
             .fetch_all(readers)
             .await?;
         for row in &rows {
+            let error: Option<JobError> = row.json_or_null("error")?;
             waiting.push(Waiting {
                 job: JobId(row.get("job_id")?),
                 owner: OwnerId(row.get("owner")?),
@@ -89,6 +95,7 @@ pub(in crate::store) async fn waiting(
                 starts: row.number("starts")?,
                 since_ms: row.get("run_at_ms")?,
                 owner_in_flight: row.number("in_flight")?,
+                memory_needed_bytes: error.as_ref().and_then(JobError::memory_needed_bytes),
             });
         }
     }

@@ -4,7 +4,8 @@ use uuid::Uuid;
 
 use super::moves::{load, shift};
 use super::progress::Note;
-use super::query::{Readers, query, signed};
+use super::query::{Readers, Sql, Value, query, signed};
+use super::quotas::Spent;
 use super::rows;
 use super::writer::Tx;
 use crate::job::{Event, JobError, JobId, State};
@@ -23,6 +24,11 @@ pub(in crate::store) async fn claim(tx: &mut Tx, id: JobId, starts: u32, holder:
     // A message of an earlier start.
     if before.starts != starts {
         return Ok(Claim::Gone(Some(before.state)));
+    }
+    if let (Some(needed), Some(limit)) = (memory_needed(&before), holder.memory_bytes_max)
+        && needed > limit
+    {
+        return Ok(Claim::TooLarge(needed));
     }
     let before = match before.state {
         State::Queued => match shift(tx, &before, Event::Release, |_| {}).await? {
@@ -46,6 +52,12 @@ pub(in crate::store) async fn claim(tx: &mut Tx, id: JobId, starts: u32, holder:
     let image =
         rows::images_with_jobs(&rows)?.pop().ok_or_else(|| LedgerError::Corrupt(format!("job {id} has no image")))?;
     Ok(Claim::Won { job: Box::new(job), image: Box::new(image) })
+}
+
+/// What a waiting job is known to ask for, bytes.
+fn memory_needed(job: &JobRow) -> Option<u64> {
+    let waits = matches!(job.state, State::Queued | State::Released);
+    job.error.as_ref().filter(|_| waits).and_then(JobError::memory_needed_bytes)
 }
 
 /// See [`crate::store::Ledger::finish`]. `note` is the last progress of this start.
@@ -79,12 +91,12 @@ fn event_of(finish: &Finish, start: u32, cancel_requested: bool) -> Event {
         Finish::Succeeded { .. } => Event::Succeed { start },
         Finish::Failed(_) => Event::Fail { start },
         Finish::Cancelled => Event::CancelRunning { start },
-        Finish::Retry { .. } | Finish::Lost { .. } | Finish::HandBack if cancel_requested => {
+        Finish::Retry { .. } | Finish::Lost { .. } | Finish::HandBack | Finish::HandOver(_) if cancel_requested => {
             Event::CancelRunning { start }
         }
         Finish::Retry { .. } => Event::Retry { start },
         Finish::Lost { .. } => Event::Lose { start, crash: true },
-        Finish::HandBack => Event::HandBack { start },
+        Finish::HandBack | Finish::HandOver(_) => Event::HandBack { start },
     }
 }
 
@@ -98,6 +110,7 @@ fn describe(job: &mut JobRow, finish: &Finish) {
         Finish::Failed(error) => blame(job, error.clone()),
         // A start that is handed back leaves no trace but the fence.
         Finish::HandBack | Finish::Cancelled => {}
+        Finish::HandOver(error) => blame(job, error.clone()),
         Finish::Retry { error, run_at_ms } => {
             blame(job, error.clone());
             job.run_at_ms = *run_at_ms;
@@ -122,24 +135,36 @@ fn blame(job: &mut JobRow, error: JobError) {
     job.error = Some(error);
 }
 
+/// All files of a job in their order, in one go.
+const ADD_FILES: Sql = Sql::each(
+    "INSERT INTO files (job_id, ordinal, start, name, content_type, size_bytes, sha256, width_px, height_px)
+     SELECT $1, key, $2, value ->> 'name', value ->> 'content_type', value ->> 'size_bytes', value ->> 'sha256',
+            value ->> 'width_px', value ->> 'height_px'
+     FROM json_each($3)",
+    "INSERT INTO files (job_id, ordinal, start, name, content_type, size_bytes, sha256, width_px, height_px)
+     SELECT $1, row.ordinal - 1, $2, row.name, row.content_type, row.size_bytes, row.sha256, row.width_px, row.height_px
+     FROM ROWS FROM (json_to_recordset($3::text::json) AS
+            (name text, content_type text, size_bytes bigint, sha256 text, width_px bigint, height_px bigint))
+        WITH ORDINALITY AS row (name, content_type, size_bytes, sha256, width_px, height_px, ordinal)",
+);
+
 async fn publish(tx: &mut Tx, job: &JobRow, files: Vec<NewFile>, measured: Measured) -> LedgerResult<()> {
-    for (ordinal, file) in files.into_iter().enumerate() {
-        query(
-            "INSERT INTO files (job_id, ordinal, start, name, content_type, size_bytes, sha256, width_px, height_px) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(job.id.0)
-        .bind(signed(ordinal as u64)?)
-        .bind(job.starts)
-        .bind(file.name)
-        .bind(file.content_type)
-        .bind(signed(file.size_bytes)?)
-        .bind(file.sha256)
-        .bind(file.width_px)
-        .bind(file.height_px)
-        .execute(&mut tx.conn)
-        .await?;
-    }
+    let bytes = signed(files.iter().map(|file| file.size_bytes).sum())?;
+    tx.spent.push(Spent { owner: job.owner, bytes, pixels: 0 });
+    let rows: Vec<_> = files
+        .iter()
+        .map(|file| {
+            serde_json::json!({
+                "name": file.name,
+                "content_type": file.content_type,
+                "size_bytes": file.size_bytes,
+                "sha256": file.sha256,
+                "width_px": file.width_px,
+                "height_px": file.height_px,
+            })
+        })
+        .collect();
+    query(ADD_FILES).bind(job.id.0).bind(job.starts).bind(Value::json(&rows)?).execute(&mut tx.conn).await?;
     query("UPDATE images SET width_px = $2, height_px = $3, pages_count = $4 WHERE id = $1")
         .bind(job.image_id.0)
         .bind(measured.width_px)

@@ -3,8 +3,10 @@
 use uuid::Uuid;
 
 use super::query::{Readers, Row, Value, query, signed};
+use super::quotas;
 use super::writer::Tx;
 use crate::job::{Lane, OwnerId, UploadId};
+use crate::store::quotas::{Demand, Quota};
 use crate::store::{Announced, AnnouncedUpload, LedgerError, LedgerResult};
 
 /// See [`crate::store::Ledger::announce`].
@@ -12,16 +14,24 @@ pub(in crate::store) async fn announce(
     tx: &mut Tx,
     uploads: Vec<AnnouncedUpload>,
     limit: u64,
+    quota: Option<Quota>,
 ) -> LedgerResult<Announced> {
     let row = query("SELECT count(*) AS n, min(expires_at_ms) AS first FROM uploads").fetch_one(&mut tx.conn).await?;
     let measured: u64 = row.number("n")?;
     if measured.saturating_add(uploads.len() as u64) > limit {
         return Ok(Announced::TooMany { measured, room_at_ms: row.get::<Option<i64>>("first")?.unwrap_or(0) });
     }
+    if let (Some(quota), Some(first)) = (quota, uploads.first()) {
+        let bytes = uploads.iter().map(|upload| upload.size_bytes).sum();
+        let demand = Demand { bytes, ..Demand::default() };
+        if let Some(reached) = quotas::reached(tx, first.owner, Some(quota), demand).await? {
+            return Ok(Announced::QuotaReached(reached));
+        }
+    }
     for upload in uploads {
         query(
             "INSERT INTO uploads (id, owner, filename, content_type, size_bytes, sha256, preset, settings, lane, \
-             expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             expires_at_ms, dedup, reserved_bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $5)",
         )
         .bind(upload.id.0)
         .bind(upload.owner.0)
@@ -33,6 +43,7 @@ pub(in crate::store) async fn announce(
         .bind(Value::json(&upload.set)?)
         .bind(upload.lane.map(Lane::as_str))
         .bind(upload.expires_at_ms)
+        .bind(upload.dedup)
         .execute(&mut tx.conn)
         .await?;
     }
@@ -62,6 +73,7 @@ fn upload(row: &Row) -> LedgerResult<AnnouncedUpload> {
         preset: row.get("preset")?,
         set: row.json("settings")?,
         lane: lane.map(|name| Lane::parse(&name).ok_or_else(|| no_lane(&name))).transpose()?,
+        dedup: row.get("dedup")?,
         expires_at_ms: row.get("expires_at_ms")?,
     })
 }

@@ -2,8 +2,9 @@
 //! writes to SQLite, several to PostgreSQL.
 //!
 //! A task owns connection and transaction, so a caller that is dropped (a client that hung up) leaves nothing half
-//! done. Each change runs in a savepoint of its own: one that fails undoes itself alone.
+//! done. Changes that share a commit run in a savepoint each: one that fails undoes itself alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -16,15 +17,20 @@ use tokio::sync::{Mutex, Notify, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::events;
 use super::query::{Conn, Sql, database_error, query};
+use super::quotas::Spent;
 use super::rows::now_ms;
+use super::{events, quotas};
+use crate::job::OwnerId;
 use crate::store::{EventRow, LedgerError, LedgerResult};
 
 /// The lock first on SQLite, so that a transaction never has to be begun again.
 const BEGIN: Sql = Sql::each("BEGIN IMMEDIATE", "BEGIN");
 /// Nodes of one database go by its clock.
 const DATABASE_NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// Urgent changes that may wait: a node has one renewal under way.
+const URGENT_MAX: usize = 16;
 
 /// Clocks that differ by less are the same: what is due a moment later is found a moment later.
 const SKEW_MIN_MS: i64 = 1000;
@@ -37,6 +43,8 @@ pub(in crate::store) struct Tx {
     pub(in crate::store) now_ms: i64,
     /// What happened so far: numbered and written before the commit, sent to watchers after it.
     pub(in crate::store) events: Vec<EventRow>,
+    /// What it adds to the sums of owners: written before the events.
+    pub(in crate::store) spent: Vec<Spent>,
 }
 
 /// Where connections come from.
@@ -83,6 +91,8 @@ pub(in crate::store) enum Announce {
 /// A change on its way to the writer task.
 #[async_trait::async_trait]
 trait Change: Send {
+    /// For whom it accepts something: no other change does so for them before the commit.
+    fn owner(&self) -> Option<OwnerId>;
     /// Whether it is to be kept.
     async fn run(&mut self, tx: &mut Tx) -> bool;
     /// Answers the caller, if it still waits.
@@ -90,6 +100,7 @@ trait Change: Send {
 }
 
 struct Pending<T, F> {
+    owner: Option<OwnerId>,
     work: Option<F>,
     result: Option<LedgerResult<T>>,
     caller: oneshot::Sender<LedgerResult<T>>,
@@ -101,6 +112,10 @@ where
     T: Send,
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, LedgerResult<T>> + Send,
 {
+    fn owner(&self) -> Option<OwnerId> {
+        self.owner
+    }
+
     async fn run(&mut self, tx: &mut Tx) -> bool {
         let Some(work) = self.work.take() else { return false };
         let result = work(tx).await;
@@ -123,6 +138,8 @@ where
 /// Hands changes to the writer tasks.
 pub(in crate::store) struct Writer {
     changes: mpsc::Sender<Box<dyn Change>>,
+    /// The next commit takes these before all that wait.
+    urgent: mpsc::Sender<Box<dyn Change>>,
     stop: CancellationToken,
     tasks: TaskTracker,
     skew_ms: Arc<AtomicI64>,
@@ -138,7 +155,8 @@ impl Writer {
         announce: &Announce,
     ) -> Self {
         let (changes, waiting) = mpsc::channel(queue_max.max(1));
-        let waiting = Arc::new(Mutex::new(waiting));
+        let (urgent, first) = mpsc::channel(URGENT_MAX);
+        let waiting = Arc::new(Mutex::new(Waiting { first, rest: waiting }));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let skew_ms = Arc::new(AtomicI64::new(0));
         for conn in conns {
@@ -147,7 +165,7 @@ impl Writer {
             tasks.spawn(task.run(Arc::clone(&waiting), stop.clone()));
         }
         tasks.close();
-        Self { changes, stop, tasks, skew_ms }
+        Self { changes, urgent, stop, tasks, skew_ms }
     }
 
     /// A time of this node by the clock of the database, as it was at the last commit.
@@ -167,10 +185,36 @@ impl Writer {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, LedgerResult<T>> + Send + 'static,
     {
+        self.run_for(None, work).await
+    }
+
+    /// The same for what looks at the bounds of an owner: from its batch to its commit no other transaction does so for them.
+    pub(in crate::store) async fn run_for<T, F>(&self, owner: Option<OwnerId>, work: F) -> LedgerResult<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, LedgerResult<T>> + Send + 'static,
+    {
+        Self::hand_over(&self.changes, owner, work).await
+    }
+
+    /// The same before everything that waits.
+    pub(in crate::store) async fn run_first<T, F>(&self, work: F) -> LedgerResult<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, LedgerResult<T>> + Send + 'static,
+    {
+        Self::hand_over(&self.urgent, None, work).await
+    }
+
+    async fn hand_over<T, F>(queue: &mpsc::Sender<Box<dyn Change>>, owner: Option<OwnerId>, work: F) -> LedgerResult<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, LedgerResult<T>> + Send + 'static,
+    {
         let closed = || LedgerError::Unavailable("the ledger is closed".to_owned());
         let (caller, answer) = oneshot::channel();
-        let change = Pending { work: Some(work), result: None, caller };
-        self.changes.send(Box::new(change)).await.map_err(|_| closed())?;
+        let change = Pending { owner, work: Some(work), result: None, caller };
+        queue.send(Box::new(change)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
@@ -192,23 +236,40 @@ impl Writer {
     }
 }
 
-type Waiting = mpsc::Receiver<Box<dyn Change>>;
+type Queue = mpsc::Receiver<Box<dyn Change>>;
+
+/// Changes that wait for a writer task.
+struct Waiting {
+    first: Queue,
+    rest: Queue,
+}
+
+impl Waiting {
+    fn next_now(&mut self) -> Option<Box<dyn Change>> {
+        self.first.try_recv().or_else(|_| self.rest.try_recv()).ok()
+    }
+}
 
 /// What waits, at most `max`; empty at the end.
 async fn next_batch(waiting: &Mutex<Waiting>, stop: &CancellationToken, max: usize) -> Vec<Box<dyn Change>> {
     let mut waiting = waiting.lock().await;
-    let first = loop {
+    let Waiting { first, rest } = &mut *waiting;
+    let next = loop {
         tokio::select! {
             biased;
             // Closed, not dropped: `recv` still gives what was handed over before.
-            () = stop.cancelled(), if !waiting.is_closed() => waiting.close(),
-            first = waiting.recv() => break first,
+            () = stop.cancelled(), if !rest.is_closed() => {
+                first.close();
+                rest.close();
+            }
+            Some(next) = first.recv() => break Some(next),
+            next = rest.recv() => break next,
         }
     };
-    let mut batch: Vec<_> = first.into_iter().collect();
+    let mut batch: Vec<_> = next.into_iter().collect();
     while !batch.is_empty()
         && batch.len() < max
-        && let Ok(next) = waiting.try_recv()
+        && let Some(next) = waiting.next_now()
     {
         batch.push(next);
     }
@@ -282,27 +343,44 @@ impl Task {
         }
     }
 
+    /// A connection in a fresh transaction. One that was kept may have died since its last commit, as all do when the server
+    /// starts again; no change has been sent over it by then, so another one takes its place.
+    async fn begin(&mut self) -> LedgerResult<Conn> {
+        if let Some(mut kept) = self.conn.take() {
+            let Err(error) = query(BEGIN).execute(&mut kept).await else { return Ok(kept) };
+            if let Conn::Sqlite(_) = kept {
+                return Err(error);
+            }
+            tracing::debug!(%error, "a connection to the database was lost while it waited");
+        }
+        let mut conn = self.source.connect().await?;
+        query(BEGIN).execute(&mut conn).await?;
+        Ok(conn)
+    }
+
     async fn transact(&mut self, batch: &mut [Box<dyn Change>]) -> LedgerResult<Vec<EventRow>> {
-        let conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => self.source.connect().await?,
-        };
-        let mut tx = Tx { conn, now_ms: now_ms(), events: Vec::new() };
-        tx.execute(BEGIN).await?;
+        let conn = self.begin().await?;
+        let mut tx = Tx { conn, now_ms: now_ms(), events: Vec::new(), spent: Vec::new() };
+        // Before everything else: no transaction that holds rows waits for one of these.
+        let owners: BTreeSet<OwnerId> = batch.iter().filter_map(|change| change.owner()).collect();
+        quotas::lock(&mut tx.conn, owners).await?;
         if let Conn::Postgres(_) = tx.conn {
             tx.now_ms = query(DATABASE_NOW).scalar(&mut tx.conn).await?;
             let skew_ms = tx.now_ms - now_ms();
             self.skew_ms.store(if skew_ms.abs() < SKEW_MIN_MS { 0 } else { skew_ms }, Ordering::Relaxed);
         }
-        for change in batch {
-            let events_before = tx.events.len();
-            tx.execute("SAVEPOINT change").await?;
-            if !change.run(&mut tx).await {
-                tx.events.truncate(events_before);
-                tx.execute("ROLLBACK TO change").await?;
+        if let [alone] = batch {
+            if !alone.run(&mut tx).await {
+                tx.execute("ROLLBACK").await?;
+                self.conn = Some(tx.conn);
+                return Ok(Vec::new());
             }
-            tx.execute("RELEASE change").await?;
+        } else {
+            for change in batch {
+                tx.keep_or_undo(change.as_mut()).await?;
+            }
         }
+        quotas::write(&mut tx.conn, tx.now_ms, &tx.spent).await?;
         events::write(&mut tx.conn, &mut tx.events).await?;
         tx.execute("COMMIT").await?;
         self.conn = Some(tx.conn);
@@ -311,6 +389,18 @@ impl Task {
 }
 
 impl Tx {
+    /// Runs one of several changes; one that fails undoes itself alone.
+    async fn keep_or_undo(&mut self, change: &mut dyn Change) -> LedgerResult<()> {
+        let (events_before, spent_before) = (self.events.len(), self.spent.len());
+        self.execute("SAVEPOINT change").await?;
+        if !change.run(self).await {
+            self.events.truncate(events_before);
+            self.spent.truncate(spent_before);
+            self.execute("ROLLBACK TO change").await?;
+        }
+        self.execute("RELEASE change").await
+    }
+
     async fn execute(&mut self, sql: impl Into<Sql>) -> LedgerResult<()> {
         query(sql).execute(&mut self.conn).await.map(drop)
     }

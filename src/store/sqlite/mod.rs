@@ -59,5 +59,5 @@ pub async fn open(path: &Path, settings: &config::Store) -> LedgerResult<SqlLedg
     let announce = Announce::Watchers(events.clone());
     let writer =
         Writer::start(&Source::Sqlite(Box::new(writing)), conns, settings.queue_max, settings.batch_max, &announce);
-    Ok(SqlLedger::new(Readers::Sqlite(readers), writer, events, CancellationToken::new()))
+    Ok(SqlLedger::new(Readers::Sqlite(readers), writer, None, events, CancellationToken::new()))
 }

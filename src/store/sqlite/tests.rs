@@ -8,8 +8,9 @@ use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::*;
 use crate::job::OwnerId;
+use crate::store::sql::query::query;
 use crate::store::sql::writer::Tx;
-use crate::store::sql::{accept, events, housekeeping, moves, nodes, owners, relay, running};
+use crate::store::sql::{accept, events, housekeeping, moves, nodes, owners, quotas, relay, running};
 use crate::store::suite::{self, Fresh, limits};
 
 mod conformance {
@@ -248,10 +249,11 @@ async fn no_question_scans_a_table() {
     let mut questions = owners::LISTS.to_vec();
     questions.extend([accept::RECALL, accept::UNFINISHED_OF_OWNER, relay::WAITING.sqlite, relay::NEXT_DUE]);
     questions.extend([running::HELD, running::LOST, events::OF_OWNER, events::OF_JOB, relay::RELEASED]);
+    questions.extend([quotas::STANDING, quotas::TAKEN, quotas::KNOWN, quotas::TYPICAL]);
     questions.extend([housekeeping::THROUGHPUT, housekeeping::DURATIONS, housekeeping::START_KNOWN]);
     questions.extend([nodes::RUNNING.sqlite, nodes::RELEASED.sqlite, nodes::ASKED_TO_STOP]);
     // Results that are bounded, and indices that hold nothing but what is asked for.
-    let bounded = ["CONSTANT ROW", "owners", "heads", "chosen", "page"];
+    let bounded = ["CONSTANT ROW", "always", "owners", "heads", "chosen", "page"];
     let partial = ["jobs_running", "jobs_released", "jobs_succeeded"];
     for sql in questions {
         for step in plan(&ledger, sql).await {
@@ -284,4 +286,77 @@ async fn an_answer_is_given_as_it_was() {
     ledger.close().await;
     let ledger = open_in(&directory).await;
     assert_eq!(ledger.recall(owner, &"k".repeat(255)).await.unwrap().unwrap().answer, answer);
+}
+
+/// One writer: a renewal comes before everything that waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_changes_of_jobs_do_not_hold_up_a_lease() {
+    const CHANGES: usize = 30;
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config::Store { batch_max: 1, ..settings() };
+    let ledger = sqlite::open(&directory.path().join("ledger.db"), &settings).await.unwrap();
+    let ledger = Arc::new(ledger);
+    let (process, lease) = (Uuid::new_v4(), Duration::from_secs(30));
+    ledger.enlist("node-a", process, lease).await.unwrap();
+    let slow = || {
+        let ledger = ledger.clone();
+        let change = async move |ledger: Arc<SqlLedger>| {
+            let work = ledger.writer.run(|_| {
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    Ok(())
+                })
+            });
+            work.await
+        };
+        tokio::spawn(change(ledger))
+    };
+    let changes: Vec<_> = (0..CHANGES).map(|_| slow()).collect();
+    while ledger.writer.waiting() < CHANGES - 5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ledger.renew("node-a", process, json!(null), lease).await.unwrap(), Renewal::Renewed(None));
+    assert!(ledger.writer.waiting() > CHANGES / 2, "it waited for most of them");
+    for change in join_all(changes).await {
+        change.unwrap().unwrap();
+    }
+}
+
+/// What a change wrote before it failed is undone, whether it shares its commit with others or not.
+#[tokio::test]
+async fn a_change_that_fails_leaves_nothing() {
+    for batch_max in [1, 8] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = config::Store { batch_max, ..settings() };
+        let ledger = sqlite::open(&directory.path().join("ledger.db"), &settings).await.unwrap();
+        let write = |owner: Uuid, then: LedgerResult<()>| {
+            ledger.writer.run(move |tx| {
+                Box::pin(async move {
+                    let added = query("INSERT INTO owner_usage (owner, stored_bytes) VALUES ($1, 1)").bind(owner);
+                    added.execute(&mut tx.conn).await?;
+                    then
+                })
+            })
+        };
+        let refused = || Err(LedgerError::Unavailable("as the test wants it".to_owned()));
+        let slow = ledger.writer.run(|_| {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok(())
+            })
+        });
+        // What comes while the first one runs waits for the next commit.
+        let (kept, first, second) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+        let (slow, one, two, three) =
+            tokio::join!(slow, write(first, refused()), write(kept, Ok(())), write(second, refused()));
+        assert!(slow.is_ok() && one.is_err() && two.is_ok() && three.is_err(), "{batch_max}");
+        let owners = ledger
+            .writer
+            .run(|tx| Box::pin(async { query("SELECT owner FROM owner_usage").scalar::<Uuid>(&mut tx.conn).await }));
+        assert_eq!(owners.await.unwrap(), kept, "{batch_max}");
+        let count = ledger
+            .writer
+            .run(|tx| Box::pin(async { query("SELECT count(*) FROM owner_usage").scalar::<i64>(&mut tx.conn).await }));
+        assert_eq!(count.await.unwrap(), 1, "{batch_max}");
+    }
 }

@@ -195,3 +195,50 @@ pub(crate) async fn a_race_has_one_administrator(store: &Store) {
     let admins = made.iter().filter(|made| matches!(made, Registered::Created(row) if row.role == Role::Admin));
     assert_eq!(admins.count(), 1);
 }
+
+async fn change(store: &Store, id: AccountId, role: Option<Role>, disabled: Option<bool>) -> AccountChanged {
+    store.change_account(id, AccountChange { role, disabled }).await.unwrap()
+}
+
+pub(crate) async fn a_disabled_account_opens_nothing(store: &Store) {
+    let (root, ada) = (account(store, "root").await, account(store, "ada").await);
+    let session = create(store, &ada, CredentialKind::Session, 1).await;
+    let token = create(store, &ada, CredentialKind::Token, 2).await;
+    create(store, &root, CredentialKind::Session, 3).await;
+    assert!(store.credential_is_good(session.id, 0).await.unwrap());
+    assert!(!store.credential_is_good(session.id, FAR).await.unwrap(), "expired");
+    let AccountChanged::Done(off, ended) = change(store, ada.id, None, Some(true)).await else { panic!() };
+    assert!(off.disabled_at_ms.is_some() && off.role == Role::User);
+    assert_eq!(ended.len(), 2);
+    assert!(ended.contains(&session.id) && ended.contains(&token.id));
+    assert!(!opens(store, 1).await && !opens(store, 2).await && opens(store, 3).await);
+    assert!(!store.credential_is_good(session.id, 0).await.unwrap());
+    let further = new_credential(&ada, CredentialKind::Session, 4);
+    assert_eq!(store.create_credential(further.clone(), None, MANY).await.unwrap(), None);
+    assert_eq!(store.account(ada.id).await.unwrap(), Some(off));
+    let AccountChanged::Done(on, _) = change(store, ada.id, None, Some(false)).await else { panic!() };
+    assert_eq!(on.disabled_at_ms, None);
+    assert!(!opens(store, 1).await, "what has ended stays so");
+    assert!(store.create_credential(further, None, MANY).await.unwrap().is_some());
+    assert_eq!(change(store, AccountId::fresh(), None, None).await, AccountChanged::NoSuchAccount);
+}
+
+pub(crate) async fn one_administrator_is_left(store: &Store) {
+    let (root, ada) = (account(store, "root").await, account(store, "ada").await);
+    for (role, disabled) in [(Some(Role::User), None), (None, Some(true))] {
+        assert_eq!(change(store, root.id, role, disabled).await, AccountChanged::LastAdministrator);
+    }
+    assert!(matches!(change(store, ada.id, Some(Role::Admin), None).await, AccountChanged::Done(..)));
+    // Both at once: one of them stays.
+    let (one, other) =
+        futures::join!(change(store, root.id, None, Some(true)), change(store, ada.id, Some(Role::User), None));
+    let refused = [&one, &other].into_iter().filter(|changed| **changed == AccountChanged::LastAdministrator).count();
+    assert_eq!(refused, 1, "{one:?} {other:?}");
+    // An administrator who cannot come in is none.
+    let cid = account(store, "cid").await;
+    change(store, cid.id, Some(Role::Admin), Some(true)).await;
+    let accounts = store.accounts(None, 10).await.unwrap();
+    let left: Vec<_> = accounts.iter().filter(|row| row.role == Role::Admin && row.disabled_at_ms.is_none()).collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(change(store, left[0].id, None, Some(true)).await, AccountChanged::LastAdministrator);
+}

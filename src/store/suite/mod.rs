@@ -9,11 +9,14 @@ pub(crate) mod housekeeping;
 pub(crate) mod nodes;
 pub(crate) mod owners;
 pub(crate) mod producers;
+pub(crate) mod quotas;
 pub(crate) mod relay;
+pub(crate) mod resumable;
 pub(crate) mod running;
 pub(crate) mod submissions;
 pub(crate) mod table;
 pub(crate) mod uploads;
+pub(crate) mod webhooks;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -42,12 +45,15 @@ macro_rules! ledger_suite {
                 unrelease_all_takes_only_released;
             running: one_claim_wins, a_claim_may_overtake_the_release, a_message_of_an_earlier_start_claims_nothing, a_claim_starts_clean, success_publishes, a_stale_finish_changes_nothing,
                 a_cancel_that_comes_first, retry_waits, crashes_end_a_job, hand_back_keeps_its_turn,
+                what_is_handed_over_waits_for_a_larger_node,
                 recover_takes_other_incarnations, recover_fails_spent_jobs, progress_is_seen_and_not_stored,
                 held_lists_an_incarnation;
             owners: others_see_nothing, lists_by_key_set, images_are_found, files_of_the_last_success, cancel_answers,
                 retry_gives_a_fresh_budget, deletion_takes_everything;
             events: replay_equals_watch, only_own_and_of_one_job;
             uploads: announced_uploads_are_the_owners, announced_uploads_are_bounded_and_expire;
+            resumable: a_resumable_upload_is_the_owners, one_request_adds_to_an_upload, who_is_silent_loses_an_upload,
+                a_key_begins_one_upload, resumable_uploads_are_bounded, resumable_uploads_end;
             housekeeping: counts_unfinished, garbage_goes_when_removed, objects_are_listed_by_key, known_starts,
                 prune_keeps_what_is_young, typical_duration_is_a_median, throughput_counts_what_succeeded, closed_takes_nothing;
         }
@@ -55,6 +61,21 @@ macro_rules! ledger_suite {
             $crate::store::suite::ledger_suite! { @nodes $open;
                 every_job_is_claimed_once, a_key_raced_for_is_won_once, what_is_deleted_gets_no_job, leases_are_renewed_and_run_out,
                     a_wish_is_heard_once, jobs_of_lost_nodes_are_rescued, a_cancel_reaches_the_node_that_works;
+            }
+        }
+        mod webhooks {
+            $crate::store::suite::ledger_suite! { @fresh $open; webhooks;
+                others_have_no_part_in_it, webhooks_are_bounded_and_begin_now, an_event_makes_one_delivery,
+                    whoever_is_behind_is_served, one_claim_brings_it, claims_keep_to_the_bounds, what_fails_waits_or_is_dead,
+                    long_failure_switches_off, secrets_rotate, asked_for_by_its_owner, logs_are_swept;
+            }
+        }
+        mod quotas {
+            $crate::store::suite::ledger_suite! { @fresh $open; quotas;
+                sums_follow_what_is_stored, every_bound_refuses, announced_bytes_are_reserved, an_override_wins,
+                    the_last_room_is_taken_once, what_failed_costs_nothing, known_bytes_are_found_again,
+                    known_bytes_of_others_are_not, one_request_holds_bytes_once, the_same_bytes_at_once_are_one_image,
+                    failed_jobs_of_all_are_seen_and_begun_again;
             }
         }
         mod producers {
@@ -97,7 +118,8 @@ macro_rules! accounts_suite {
             the_first_account_is_the_administrator, names_differ_in_more_than_case, entries_are_checked,
             an_invitation_is_good_once, accounts_are_bounded, lists_go_on, secrets_open_one_account,
             what_is_expired_opens_nothing, sessions_rotate_and_give_way, tokens_are_bounded, others_cannot_revoke,
-            a_new_password_ends_sessions, a_race_has_one_administrator;
+            a_new_password_ends_sessions, a_race_has_one_administrator, a_disabled_account_opens_nothing,
+            one_administrator_is_left;
         }
     };
     (@cases $open:path; $($case:ident),+;) => {
@@ -114,7 +136,7 @@ pub(crate) use accounts_suite;
 pub(crate) const FAR: i64 = i64::MAX / 2;
 
 pub(crate) fn limits() -> QueueLimits {
-    QueueLimits { queue_jobs_max: 10_000, bulk_from_jobs: 50, attempts_max: 5, crashes_max: 3 }
+    QueueLimits { queue_jobs_max: 10_000, bulk_from_jobs: 50, attempts_max: 5, crashes_max: 3, quota: None }
 }
 
 pub(crate) fn item(owner: OwnerId) -> (NewImage, NewJob) {
@@ -127,6 +149,7 @@ pub(crate) fn item(owner: OwnerId) -> (NewImage, NewJob) {
         width_px: None,
         height_px: None,
         pages_count: None,
+        pixels: None,
     };
     let job = NewJob {
         id: JobId::fresh(),
@@ -140,18 +163,18 @@ pub(crate) fn item(owner: OwnerId) -> (NewImage, NewJob) {
 }
 
 pub(crate) fn request(owner: OwnerId, items: Vec<(NewImage, NewJob)>) -> Submission {
-    Submission { owner, items, idempotency: None, submitted: None, limits: limits() }
+    Submission { owner, items, idempotency: None, submitted: None, upload: None, dedup: false, limits: limits() }
 }
 
 pub(crate) async fn submit(ledger: &Arc<dyn Ledger>, owner: OwnerId) -> JobRow {
     match ledger.accept(request(owner, vec![item(owner)])).await.unwrap() {
         Accepted::Created(mut created) => created.remove(0).1,
-        refused @ (Accepted::Replayed(_) | Accepted::QueueFull(_)) => panic!("{refused:?}"),
+        refused @ (Accepted::Replayed(_) | Accepted::QueueFull(_) | Accepted::QuotaReached(_)) => panic!("{refused:?}"),
     }
 }
 
 pub(crate) fn holder() -> Holder {
-    Holder { node: "node-a".to_owned(), incarnation: "first".to_owned(), slot: 3 }
+    Holder { node: "node-a".to_owned(), incarnation: "first".to_owned(), slot: 3, memory_bytes_max: None }
 }
 
 /// Releases and claims a queued job; returns the start.
@@ -160,7 +183,7 @@ pub(crate) async fn start(ledger: &Arc<dyn Ledger>, job: &JobRow) -> u32 {
     let starts = row(ledger, job).await.starts;
     match ledger.claim(job.id, starts, holder()).await.unwrap() {
         Claim::Won { job, .. } => job.starts,
-        Claim::Gone(state) => panic!("gone: {state:?}"),
+        nothing @ (Claim::Gone(_) | Claim::TooLarge(_)) => panic!("{nothing:?}"),
     }
 }
 

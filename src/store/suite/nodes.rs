@@ -27,10 +27,16 @@ pub(crate) async fn every_job_is_claimed_once(fresh: &Fresh) {
         tokio::spawn(async move {
             let mut won = Vec::new();
             for job in jobs {
-                let holder = Holder { node: format!("node-{claimer}"), incarnation: "first".to_owned(), slot: 0 };
+                let holder = Holder {
+                    node: format!("node-{claimer}"),
+                    incarnation: "first".to_owned(),
+                    slot: 0,
+                    memory_bytes_max: None,
+                };
                 match ledger.claim(job, 0, holder).await.unwrap() {
                     Claim::Won { job, .. } => won.push((job.id, job.node.clone())),
                     Claim::Gone(state) => assert_eq!(state, Some(State::Running)),
+                    Claim::TooLarge(needed) => panic!("nobody said that it needs {needed} bytes"),
                 }
             }
             won
@@ -135,7 +141,8 @@ pub(crate) async fn jobs_of_lost_nodes_are_rescued(fresh: &Fresh) {
         for _ in 0..10 {
             let job = submit(ledger, owner).await;
             assert!(ledger.release(job.id, node).await.unwrap());
-            let holder = Holder { node: node.to_owned(), incarnation: "first".to_owned(), slot: 0 };
+            let holder =
+                Holder { node: node.to_owned(), incarnation: "first".to_owned(), slot: 0, memory_bytes_max: None };
             assert!(matches!(ledger.claim(job.id, 0, holder).await.unwrap(), Claim::Won { .. }));
             held.push(job);
         }

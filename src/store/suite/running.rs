@@ -47,7 +47,7 @@ pub(crate) async fn a_claim_starts_clean(ledger: &Arc<dyn Ledger>) {
     let between = row(ledger, &job).await;
     assert_eq!(between.error.as_ref().unwrap().signal.as_deref(), Some("SIGSEGV"), "why it waits again");
     ledger.release(job.id, "node-a").await.unwrap();
-    let holder = Holder { node: "node-b".to_owned(), incarnation: "x".to_owned(), slot: 0 };
+    let holder = Holder { node: "node-b".to_owned(), incarnation: "x".to_owned(), slot: 0, memory_bytes_max: None };
     let Claim::Won { job: won, image } = ledger.claim(job.id, 1, holder).await.unwrap() else { panic!("gone") };
     assert_eq!((won.state, won.starts, won.attempt, won.crashes), (State::Running, 2, 2, 1));
     assert_eq!((won.node.as_deref(), won.incarnation.as_deref(), won.slot), (Some("node-b"), Some("x"), Some(0)));
@@ -179,7 +179,8 @@ pub(crate) async fn recover_takes_other_incarnations(ledger: &Arc<dyn Ledger>) {
     let mut jobs = Vec::new();
     for (node, incarnation) in [("node-a", "first"), ("node-a", "second"), ("node-b", "first")] {
         let job = in_state(ledger, owner, State::Released).await;
-        let holder = Holder { node: node.to_owned(), incarnation: incarnation.to_owned(), slot: 1 };
+        let holder =
+            Holder { node: node.to_owned(), incarnation: incarnation.to_owned(), slot: 1, memory_bytes_max: None };
         ledger.claim(job.id, 0, holder).await.unwrap();
         jobs.push(job);
     }
@@ -240,4 +241,34 @@ pub(crate) async fn held_lists_an_incarnation(ledger: &Arc<dyn Ledger>) {
     assert_eq!(ledger.held("node-a", "first").await.unwrap(), [(job.id, 1)]);
     assert_eq!(ledger.held("node-a", "second").await.unwrap(), []);
     assert_eq!(ledger.held("node-b", "first").await.unwrap(), []);
+}
+
+pub(crate) async fn what_is_handed_over_waits_for_a_larger_node(ledger: &Arc<dyn Ledger>) {
+    let owner = OwnerId::fresh();
+    let job = submit(ledger, owner).await;
+    let first = start(ledger, &job).await;
+    let reason = JobError::too_large_here(3000, 2000, "plan");
+    let over = Finish::HandOver(reason.clone());
+    assert_eq!(ledger.finish(job.id, first, over.clone()).await.unwrap(), Finished::Now(State::Queued));
+    let back = row(ledger, &job).await;
+    assert_eq!((back.attempt, back.starts, &back.error), (0, 1, &Some(reason)), "unspent, with its reason");
+    let waiting = ledger.waiting(FAR, 10, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|waiting| waiting.memory_needed_bytes).collect::<Vec<_>>(), [Some(3000)]);
+    // Waiting and released: a node that has less leaves it as it is.
+    let small = || Holder { memory_bytes_max: Some(2999), ..holder() };
+    for _ in 0..2 {
+        let before = row(ledger, &job).await;
+        assert!(matches!(ledger.claim(job.id, 1, small()).await.unwrap(), Claim::TooLarge(3000)));
+        assert_eq!(row(ledger, &job).await, before);
+        ledger.release(job.id, "node-b").await.unwrap();
+    }
+    let large = Holder { memory_bytes_max: Some(3000), ..holder() };
+    let Claim::Won { job: held, .. } = ledger.claim(job.id, 1, large).await.unwrap() else { panic!("not won") };
+    assert_eq!((held.attempt, held.starts, &held.error), (1, 2, &None));
+    // Whoever has no bound takes it, to say that nobody can do it.
+    ledger.finish(job.id, 2, over.clone()).await.unwrap();
+    assert!(matches!(ledger.claim(job.id, 2, holder()).await.unwrap(), Claim::Won { .. }));
+    // An owner who asked to stop is not made to wait for a larger node.
+    ledger.cancel(owner, job.id).await.unwrap();
+    assert_eq!(ledger.finish(job.id, 3, over).await.unwrap(), Finished::Now(State::Cancelled));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::job::UploadId;
 use crate::pipeline::spec::Overrides;
 
-fn announced(owner: OwnerId, expires_at_ms: i64) -> AnnouncedUpload {
+pub(crate) fn announced(owner: OwnerId, expires_at_ms: i64) -> AnnouncedUpload {
     AnnouncedUpload {
         id: UploadId::fresh(),
         owner,
@@ -15,6 +15,7 @@ fn announced(owner: OwnerId, expires_at_ms: i64) -> AnnouncedUpload {
         preset: "photo".to_owned(),
         set: [("quality".to_owned(), "70".to_owned())].into(),
         lane: Some(Lane::Bulk),
+        dedup: true,
         expires_at_ms,
     }
 }
@@ -27,8 +28,8 @@ fn near(one_ms: i64, other_ms: i64) -> bool {
 pub(crate) async fn announced_uploads_are_the_owners(ledger: &Arc<dyn Ledger>) {
     let (owner, other) = (OwnerId::fresh(), OwnerId::fresh());
     let upload = announced(owner, 500_000);
-    let plain = AnnouncedUpload { lane: None, set: Overrides::new(), ..announced(owner, 500_000) };
-    let made = ledger.announce(vec![upload.clone(), plain.clone()], 10).await.unwrap();
+    let plain = AnnouncedUpload { lane: None, dedup: false, set: Overrides::new(), ..announced(owner, 500_000) };
+    let made = ledger.announce(vec![upload.clone(), plain.clone()], 10, None).await.unwrap();
     assert_eq!(made, Announced::Created);
     for upload in [&upload, &plain] {
         let found = ledger.announced(owner, upload.id).await.unwrap().unwrap();
@@ -43,8 +44,8 @@ pub(crate) async fn announced_uploads_are_the_owners(ledger: &Arc<dyn Ledger>) {
 pub(crate) async fn announced_uploads_are_bounded_and_expire(ledger: &Arc<dyn Ledger>) {
     let owner = OwnerId::fresh();
     let (early, late) = (announced(owner, 100_000), announced(owner, 200_000));
-    ledger.announce(vec![late.clone(), early.clone()], 2).await.unwrap();
-    let refused = ledger.announce(vec![announced(owner, 300_000)], 2).await.unwrap();
+    ledger.announce(vec![late.clone(), early.clone()], 2, None).await.unwrap();
+    let refused = ledger.announce(vec![announced(owner, 300_000)], 2, None).await.unwrap();
     let Announced::TooMany { measured: 2, room_at_ms } = refused else { panic!("{refused:?}") };
     assert!(near(room_at_ms, early.expires_at_ms));
     assert_eq!(ledger.expired_uploads(50_000, 10).await.unwrap(), []);
@@ -52,5 +53,5 @@ pub(crate) async fn announced_uploads_are_bounded_and_expire(ledger: &Arc<dyn Le
     assert_eq!(ledger.expired_uploads(250_000, 1).await.unwrap(), [early.id]);
     ledger.forget_uploads(&[early.id]).await.unwrap();
     assert_eq!(ledger.announced(owner, early.id).await.unwrap(), None);
-    assert_eq!(ledger.announce(vec![announced(owner, 300_000)], 2).await.unwrap(), Announced::Created);
+    assert_eq!(ledger.announce(vec![announced(owner, 300_000)], 2, None).await.unwrap(), Announced::Created);
 }

@@ -33,6 +33,7 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"MM\0*", "image/tiff"),
     (b"II+\0", "image/tiff"),
     (b"MM\0+", "image/tiff"),
+    (b"%PDF-", "application/pdf"),
 )
 
 
@@ -67,13 +68,19 @@ class Client:
         filename: str | None = None,
         idempotency_key: str | None = None,
         again: bool = False,
+        dedup: bool = False,
     ) -> Upload:
-        """Sends an image, a path or its bytes, through the server. The same again gives the same image and job."""
+        """Sends an image, a path or its bytes, through the server. The same again gives the same image and job; with `dedup`
+        the same bytes under another name do as well, if they were made into the same."""
+        if again and dedup:
+            raise ValueError("again asks for a new image, dedup for the one that is there")
         name, size_bytes, sha256, opened = _look_at(source, filename)
         key = idempotency_key or (str(uuid.uuid4()) if again else _key(sha256, name, preset, settings))
         query: dict[str, str] = {"filename": name, **{f"set.{key}": value for key, value in (settings or {}).items()}}
         if preset:
             query["preset"] = preset
+        if dedup:
+            query["dedup"] = "true"
         url = self._http.url("images", **query)
         headers = {
             "Content-Type": "application/octet-stream",
@@ -81,7 +88,7 @@ class Client:
             "Idempotency-Key": key,
         }
         item = self._json("POST", url, opened, headers)["items"][0]
-        upload = Upload(Image.of(item["image"]), Job.of(item["job"]))
+        upload = Upload.of(item)
         if upload.image.sha256 != sha256:
             raise InkpoolError(f"{name} changed while it was being sent")
         return upload
@@ -94,9 +101,10 @@ class Client:
         settings: Mapping[str, str] | None = None,
         filename: str | None = None,
         content_type: str | None = None,
+        dedup: bool = False,
     ) -> Upload:
         """Announces an image, puts its bytes to the URL of the answer, past the server where it has a bucket, and completes
-        it."""
+        it. With `dedup` nothing is put where the same bytes were made into the same before."""
         name, size_bytes, sha256, opened = _look_at(source, filename)
         with opened() as file:
             kind = content_type or _content_type(file.read(32), name)
@@ -104,7 +112,11 @@ class Client:
         body: dict[str, Any] = {"files": [announced], "set": dict(settings or {})}
         if preset:
             body["preset"] = preset
+        if dedup:
+            body["dedup"] = True
         target = self._json("POST", self._http.url("uploads"), _document(body), _JSON)["items"][0]
+        if known := target.get("known"):
+            return Upload.of(known)
         url = self._http.absolute(target["url"])
 
         def put() -> None:
@@ -118,8 +130,7 @@ class Client:
                     raise
 
         self._http.retrying(put)
-        item = self._json("POST", self._http.url("uploads", target["id"], "complete"))
-        return Upload(Image.of(item["image"]), Job.of(item["job"]))
+        return Upload.of(self._json("POST", self._http.url("uploads", target["id"], "complete")))
 
     # Images.
 

@@ -112,6 +112,12 @@ class Upload:
 
     image: Image
     job: Job
+    deduplicated: bool = False
+    """Whether both were there already, as `dedup` asked for; then the image has the name it was first given."""
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Upload:
+        return _read(cls, document, image=Image.of(document["image"]), job=Job.of(document["job"]))
 
 
 @dataclass(frozen=True)
