@@ -167,6 +167,22 @@ def test_a_running_job_is_cancelled(start, open_page, page_file):
     expect(slow).to_have_attribute("data-state", "cancelled")
 
 
+def test_an_answer_that_an_event_overtook_changes_nothing(start, open_page, page_file):
+    page = open_page(start(slots=1))
+    held = []
+    page.route("**/cancel", lambda route: held.append((route, route.fetch())))
+    choose(page, page_file("slow.png", 3000, 3600))
+    slow = card(page, "slow.png")
+    expect(slow).to_have_attribute("data-state", "running")
+    slow.get_by_role("button", name="Cancel").click()
+    expect(slow).to_have_attribute("data-state", "cancelled")
+    [(route, answer)] = held
+    assert answer.json()["state"] == "running"
+    route.fulfill(response=answer)
+    expect(slow.get_by_role("button", name="Try again")).to_be_enabled()
+    expect(slow).to_have_attribute("data-state", "cancelled")
+
+
 def test_progress_is_shown_while_a_job_runs(start, open_page, page_file):
     page = open_page(start(slots=1))
     page.evaluate("""() => {

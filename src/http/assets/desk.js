@@ -47,8 +47,10 @@ async function act(entry, work) {
   entry.notice = null;
   refreshCard(entry);
   try {
+    const before = entry.job;
     const job = await work();
-    if (job) tellJob(entry, job);
+    // An event that came meanwhile is newer than the answer.
+    if (job && entry.job === before) tellJob(entry, job);
   } catch (refused) {
     entry.notice = refused.problem ?? { detail: String(refused) };
   }
