@@ -5,11 +5,11 @@ import os
 import struct
 import zlib
 
-# Columns and rows of the middles of dots, and their radius.
+# Columns and rows of the middles of marks.
 DOTS = [(x, y) for y in range(30, 400, 40) for x in range(30, 520, 40)]
-# Blots, which any network keeps, and specks in two corners, which any network takes away: what is told of the page does not
-# hang on a network.
-BLOT_PX, SPECK_PX = 7, 3
+# Blots, which any network keeps, and small crosses in two corners, which any network takes for specks, and no gate for drops:
+# what is told of the page does not hang on a network.
+BLOT_PX, CROSS_PX = 7, 3
 
 
 def gray(width: int, height: int, seed: int) -> list[bytearray]:
@@ -39,15 +39,16 @@ def noise(width: int, height: int) -> bytes:
 
 
 def dotted() -> bytes:
-    """Gray paper with blots and specks; the gate takes the specks for strokes that were lost: places to look at."""
+    """Gray paper with blots and crosses; the gate takes the crosses for strokes that were lost: places to look at."""
     grain = lambda x, y: ((x * 73856093 ^ y * 19349663) >> 7) % 41  # noqa: E731
     rows = [bytearray(150 + grain(x, y) for x in range(540)) for y in range(420)]
     for middle_x, middle_y in DOTS:
         in_corner = max(middle_x, middle_y) < 150 or (middle_x >= 390 and middle_y >= 270)
-        radius = SPECK_PX if in_corner else BLOT_PX
-        for y in range(middle_y - radius, middle_y + radius + 1):
-            half = math.isqrt(radius**2 - (y - middle_y) ** 2)
-            rows[y][middle_x - half : middle_x + half + 1] = bytes([40]) * (2 * half + 1)
+        reach = CROSS_PX if in_corner else BLOT_PX
+        for y in range(-reach, reach + 1):
+            half = math.isqrt(reach**2 - y**2)
+            for x in (-y, y) if in_corner else range(-half, half + 1):
+                rows[middle_y + y][middle_x + x] = 40
     return encoded(rows)
 
 
