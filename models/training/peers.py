@@ -64,6 +64,14 @@ def _by_program(command: list[str], page: np.ndarray) -> np.ndarray:
         return cv2.imread(after, cv2.IMREAD_GRAYSCALE)
 
 
+def _is_imagemagick(program: str) -> bool:
+    """Whether a program is there and is what it is taken for: other programs go by that name, too."""
+    if not shutil.which(program):
+        return False
+    said = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    return said.returncode == 0 and "Version: ImageMagick" in said.stdout
+
+
 def unpaper(page: np.ndarray) -> np.ndarray:
     """The program unpaper with its filters of noise, blur and gray, after median-divide: it expects white paper."""
     return _by_program(["unpaper", *UNPAPER, "{0}", "{1}"], median_divide(page))
@@ -93,7 +101,7 @@ def classical() -> dict[str, Cleaner]:
     }
     if shutil.which("unpaper"):
         found["unpaper"] = unpaper
-    if shutil.which("convert"):
+    if _is_imagemagick("convert"):
         found["ImageMagick"] = imagemagick
     return found
 
