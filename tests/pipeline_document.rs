@@ -108,6 +108,23 @@ fn a_page_of_many_tiles_is_cleaned_within_the_planned_memory() {
     assert!(of_denoise >= 6, "{of_denoise}");
 }
 
+/// Strokes twice as wide on a large page: half the resolution has them all, and the page comes out as sharp as it was.
+#[test]
+fn wide_strokes_on_a_large_page_are_cleaned_at_half_the_resolution() {
+    let twice = |page: &image::GrayImage| image::GrayImage::from_fn(1_700, 2_360, |x, y| *page.get_pixel(x / 2, y / 2));
+    let (noisy, clean) = scanned_page(850, 1_180);
+    let (noisy, clean) = (twice(&noisy), twice(&clean));
+    let outcome = process(&mut engine(), &png(&DynamicImage::ImageLuma8(noisy)), "document", &[]).unwrap();
+    let (planned, _, _) = outcome.progress.planned.unwrap();
+    assert!(outcome.done.peak_bytes <= planned, "{} > {planned}", outcome.done.peak_bytes);
+    // One for its begin, and one for its only tile; at its own resolution it has six.
+    let of_denoise = outcome.progress.steps.iter().filter(|step| step.0 == "denoise").count();
+    assert_eq!(of_denoise, 2);
+    let truth = DynamicImage::ImageLuma8(clean).to_rgb8();
+    let error = rmse(&outcome.rgb("clean.png"), &truth);
+    assert!(error < 20.0, "{error}");
+}
+
 #[test]
 fn sides_are_as_the_presets_say_and_nothing_is_enlarged() {
     let mut engine = plain_engine();

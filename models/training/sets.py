@@ -23,10 +23,11 @@ CLEAN = "the same pages, clean already"
 
 
 class Read(NamedTuple):
-    """A damaged page, uint8 [H, W], and what is written on it."""
+    """A damaged page, uint8 [H, W], what is written on it, and the page before its damage if that is known."""
 
     noisy: np.ndarray
     text: str
+    clean: np.ndarray | None = None
 
 
 @functools.lru_cache(maxsize=2)
@@ -83,12 +84,12 @@ def by_name(settings: dict, augraphy: bool) -> dict[str, list[Pair]]:
     return sets
 
 
-def prose_page(seed: int, side: int) -> Read:
-    """A damaged page of English prose in one held-out font, and its text."""
+def prose_page(seed: int, side: int, sizes_px: tuple[int, int] = (20, 38)) -> Read:
+    """A damaged page of English prose in one held-out font at a size between two, and its text."""
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
     held = faces(True)
-    face, size = held[int(rng.integers(len(held)))], int(rng.integers(20, 38))
+    face, size = held[int(rng.integers(len(held)))], int(rng.integers(*sizes_px))
     font, words = load(face.path, size), peers.prose()
     image = Image.new("L", (side, side), 255)
     pen, at, lines = ImageDraw.Draw(image), int(rng.integers(len(words) - 400)), []
@@ -103,7 +104,8 @@ def prose_page(seed: int, side: int) -> Read:
         pen.text((16, y), " ".join(line), fill=0, font=font)
         lines.append(" ".join(line))
     clean = np.asarray(image, np.float32) / 255
-    return Read(pages.damaged(rng, clean, size, True, []), " ".join(lines))
+    noisy = pages.damaged(rng, clean, size, True, [])
+    return Read(noisy, " ".join(lines), (clean * 255).round().astype(np.uint8))
 
 
 def to_read(settings: dict, count: int) -> dict[str, list[Read]]:

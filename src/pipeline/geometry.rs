@@ -47,6 +47,12 @@ impl Size {
         }
     }
 
+    /// At half the resolution, rounded up.
+    #[must_use]
+    pub const fn half(self) -> Self {
+        Self { width_px: self.width_px.div_ceil(2), height_px: self.height_px.div_ceil(2) }
+    }
+
     /// The centred square whose side is the shorter side.
     #[must_use]
     pub fn centre_square(self) -> Rect {
@@ -129,6 +135,9 @@ pub const GRID_PX: u32 = 32;
 const CORE_PX: u32 = 1024;
 /// What the network sees around a tile's core and what is thrown away, pixels.
 pub const OVERLAP_PX: u32 = 96;
+/// The same for a page at half its resolution, whose levels are stretched afterwards: here nothing may differ, pixels.
+const HALF_CORE_PX: u32 = 960;
+const HALF_OVERLAP_PX: u32 = 160;
 
 /// One stretch of an axis: what the network sees, and the part of it that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +167,18 @@ impl Tiling {
     /// an edge of the page.
     #[must_use]
     pub fn of(page: Size) -> Self {
-        let (width_px, columns) = spans(page.width_px);
-        let (height_px, rows) = spans(page.height_px);
+        Self::with(page, CORE_PX, OVERLAP_PX)
+    }
+
+    /// Cuts what is left of a page at half its resolution.
+    #[must_use]
+    pub fn of_half(page: Size) -> Self {
+        Self::with(page.half(), HALF_CORE_PX, HALF_OVERLAP_PX)
+    }
+
+    fn with(page: Size, core_px: u32, overlap_px: u32) -> Self {
+        let (width_px, columns) = spans(page.width_px, core_px, overlap_px);
+        let (height_px, rows) = spans(page.height_px, core_px, overlap_px);
         Self { window: Size::new(width_px, height_px), columns, rows }
     }
 
@@ -170,18 +189,45 @@ impl Tiling {
     }
 }
 
+/// From this size on, pages are cleaned at half their resolution where their strokes are wide: A5 at 300 dpi. On smaller ones
+/// there is little to save, pixels.
+const HALF_PIXELS_MIN: u64 = 4_000_000;
+
+/// The two ways to cut a page for the network. Which one is taken shows when its strokes are seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// At its own resolution.
+    pub whole: Tiling,
+    /// At half of it; `None` where that is not worth it.
+    pub half: Option<Tiling>,
+}
+
+impl Cut {
+    /// Cuts a page.
+    #[must_use]
+    pub fn of(page: Size) -> Self {
+        let half = (page.pixels() >= HALF_PIXELS_MIN).then(|| Tiling::of_half(page));
+        Self { whole: Tiling::of(page), half }
+    }
+
+    /// The window of each way.
+    pub fn windows(&self) -> impl Iterator<Item = Size> {
+        std::iter::once(&self.whole).chain(&self.half).map(|tiling| tiling.window)
+    }
+}
+
 /// The length of every window along an axis, and the spans.
-fn spans(side_px: u32) -> (u32, Vec<Span>) {
+fn spans(side_px: u32, core_px: u32, overlap_px: u32) -> (u32, Vec<Span>) {
     let padded = side_px.div_ceil(GRID_PX) * GRID_PX;
-    let both = 2 * OVERLAP_PX;
-    let count = padded.saturating_sub(both).div_ceil(CORE_PX).max(1);
+    let both = 2 * overlap_px;
+    let count = padded.saturating_sub(both).div_ceil(core_px).max(1);
     // Windows of equal length, no longer than needed: a page of 1,664 px is cut into two of 928, not of 1,216.
     let window = (padded + (count - 1) * both).div_ceil(count).div_ceil(GRID_PX) * GRID_PX;
     let start = |index: u32| (index * window.saturating_sub(both)).min(padded - window);
     let spans = (0..count).map(|index| Span {
         window_px: start(index),
-        core_px: if index == 0 { 0 } else { start(index - 1) + window - OVERLAP_PX },
-        core_end_px: if index + 1 == count { side_px } else { start(index) + window - OVERLAP_PX },
+        core_px: if index == 0 { 0 } else { start(index - 1) + window - overlap_px },
+        core_end_px: if index + 1 == count { side_px } else { start(index) + window - overlap_px },
     });
     (window, spans.collect())
 }
@@ -208,6 +254,8 @@ mod tests {
         assert_eq!(Tiling::of(Size::new(1216, 1)).tiles(), 1);
         let a4 = Tiling::of(Size::new(1654, 2339));
         assert_eq!((a4.window, a4.tiles()), (Size::new(928, 928), 6));
+        let half = Tiling::of_half(Size::new(2480, 3508));
+        assert_eq!((half.window, half.tiles()), (Size::new(1248, 1056), 2));
     }
 
     proptest! {
@@ -230,17 +278,18 @@ mod tests {
         }
 
         #[test]
-        fn cores_cover_an_axis_exactly_once(side in 1u32..40_000) {
-            let (window, spans) = spans(side);
-            prop_assert!(window % GRID_PX == 0 && window <= CORE_PX + 2 * OVERLAP_PX);
+        fn cores_cover_an_axis_exactly_once(side in 1u32..40_000, is_half: bool) {
+            let (core, overlap) = if is_half { (HALF_CORE_PX, HALF_OVERLAP_PX) } else { (CORE_PX, OVERLAP_PX) };
+            let (window, spans) = spans(side, core, overlap);
+            prop_assert!(window % GRID_PX == 0 && window <= core + 2 * overlap);
             let mut next = 0;
             for span in &spans {
                 prop_assert_eq!(span.core_px, next);
                 prop_assert!(span.core_end_px > span.core_px);
                 prop_assert_eq!(span.window_px % GRID_PX, 0);
                 let end = span.window_px + window;
-                prop_assert!(span.window_px == 0 || span.core_px - span.window_px >= OVERLAP_PX);
-                prop_assert!(span.core_end_px == side || end - span.core_end_px >= OVERLAP_PX);
+                prop_assert!(span.window_px == 0 || span.core_px - span.window_px >= overlap);
+                prop_assert!(span.core_end_px == side || end - span.core_end_px >= overlap);
                 prop_assert!(span.core_end_px <= end && end <= side.div_ceil(GRID_PX) * GRID_PX);
                 next = span.core_end_px;
             }

@@ -1,7 +1,7 @@
 //! What will be done, computed from the headers: every dimension, crop and tile, the list of steps, and the memory they need.
 //! Pure.
 
-use super::geometry::{Orientation, Rect, Size, Tiling};
+use super::geometry::{Cut, Orientation, Rect, Size};
 use super::resolution::Resolution;
 use super::spec::{Denoise, OutputFormat, OutputSize, OutputSpec, PdfSpec, Spec, WEBP_SIDE_PX_MAX};
 use super::wire::RunLimits;
@@ -80,7 +80,7 @@ pub enum Step {
         /// Whether coloured marks stay, if the page still has its colours.
         keeps_colour: bool,
         /// How the page is cut.
-        tiling: Tiling,
+        cut: Cut,
     },
     /// A small picture of the page as it came in is written, turned upright.
     Before(Output, Orientation),
@@ -202,7 +202,7 @@ fn page(facts: &PageFacts, number: u32, spec: &Spec, pdf: Option<&PdfSpec>) -> P
     }
     let upright = facts.orientation.applied(facts.stored);
     if spec.denoise != Denoise::Off {
-        steps.push(Step::Denoise { keeps_colour: layout != Layout::Gray, tiling: Tiling::of(upright) });
+        steps.push(Step::Denoise { keeps_colour: layout != Layout::Gray, cut: Cut::of(upright) });
     }
     let decoded = Size::new(upright.width_px.div_ceil(shrink), upright.height_px.div_ceil(shrink));
     // The small files first: a full-size encoder then works beside nothing but the page.
@@ -263,7 +263,7 @@ fn weighed(step: Step, stored: u64, decoded: u64) -> (Step, u64) {
         Step::Decode { .. } => stored * 8,
         Step::Colour => decoded * 10,
         Step::Flatten | Step::Luma | Step::LumaUnlessMarked | Step::Orient(_) => decoded * 2,
-        Step::Denoise { tiling, .. } => tiling.window.pixels() * tiling.tiles() * 200,
+        Step::Denoise { cut, .. } => cut.whole.window.pixels() * cut.whole.tiles() * 200,
         Step::Bind { .. } => decoded * 2,
         Step::Before(output, _) | Step::Write(output) => match output.format {
             OutputFormat::Png => decoded + output.size.pixels() * 30,
@@ -302,9 +302,12 @@ fn peak_bytes(facts: &PageFacts, steps: &[Step]) -> u64 {
             // Whether the colours go is not known yet.
             Step::LumaUnlessMarked => page,
             Step::Orient(orientation) => page * if orientation.turns_sides() { 2 } else { 1 },
-            Step::Denoise { keeps_colour, tiling } => {
+            Step::Denoise { keeps_colour, cut } => {
                 let planes = if *keeps_colour { 2 * pixels } else { pixels };
-                page + planes + pixels / GATE_PIXELS_PER_BYTE + tiling.window.pixels() * NETWORK_BYTES_PER_PIXEL
+                // Half the resolution holds a quarter of the pixels twice: as they are, and cleaned.
+                let halves = if cut.half.is_some() { pixels / 2 } else { 0 };
+                let window = cut.windows().map(|window| window.pixels()).max().unwrap_or(0);
+                page + planes + halves + pixels / GATE_PIXELS_PER_BYTE + window * NETWORK_BYTES_PER_PIXEL
             }
             Step::Before(output, _) | Step::Write(output) => page + writing_bytes(output, pixels, layout),
             // At most a copy of the page without its opacity, and what it is compressed to.

@@ -10,6 +10,7 @@ mod decode_png;
 mod decode_tiff;
 pub mod denoise;
 mod encode;
+mod halves;
 mod keep;
 pub mod locate;
 mod manifest;

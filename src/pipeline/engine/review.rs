@@ -61,6 +61,11 @@ impl Before {
         self.paper.is_white() && gate::is_spotless(&plane(gray))
     }
 
+    /// Whether the strokes of `gray`, the page this is of, are wide enough for half its resolution.
+    pub fn has_wide_strokes(&self, gray: &Bitmap) -> bool {
+        gate::are_wide(&plane(gray), &self.paper, &self.pictures)
+    }
+
     /// The judgement on `gray`, the page this is of, if it stays as it is.
     pub fn untouched(&self, gray: &Bitmap, number: u32) -> Judgement {
         let page = plane(gray);

@@ -11,10 +11,10 @@ use super::manifest::{self, Manifest};
 use super::review::Before;
 use super::sink::Sink;
 use super::{Engine, EngineError, Reporter};
-use super::{colour, decode, encode, marks, orient, resize, tiles};
+use super::{colour, decode, encode, halves, marks, orient, resize, tiles};
 use crate::job::Refusal;
 use crate::pipeline::gate::{PageReport, Report};
-use crate::pipeline::geometry::{Orientation, Rect, Size, Tiling};
+use crate::pipeline::geometry::{Cut, Orientation, Rect, Size};
 use crate::pipeline::plan::{self, Layout, Output, PagePlan, Plan, Step};
 use crate::pipeline::probe;
 use crate::pipeline::spec::OutputFormat;
@@ -180,9 +180,9 @@ impl<'a> Worker<'a> {
                 }
             }
             Step::Orient(orientation) => orient::apply(&mut page.bitmap, *orientation),
-            Step::Denoise { keeps_colour, tiling } => {
+            Step::Denoise { keeps_colour, cut } => {
                 let keeps = *keeps_colour && page.bitmap.layout != Layout::Gray;
-                self.denoise(page, keeps, tiling, weight)?;
+                self.denoise(page, keeps, cut, weight)?;
             }
             Step::Before(output, orientation) => self.write_before(page, output, *orientation, weight)?,
             Step::Write(output) => self.write(page, output, weight)?,
@@ -196,7 +196,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn denoise(&mut self, page: &mut Page, keeps: bool, tiling: &Tiling, weight: u64) -> Result<(), EngineError> {
+    fn denoise(&mut self, page: &mut Page, keeps: bool, cut: &Cut, weight: u64) -> Result<(), EngineError> {
         const STAGE: &str = "denoise";
         let gray = keeps.then(|| {
             let mut gray = page.bitmap.clone();
@@ -211,13 +211,17 @@ impl<'a> Worker<'a> {
             self.time("gate", begun);
             return Ok(());
         }
+        let half = cut.half.as_ref().filter(|_| before.has_wide_strokes(whole));
         self.time("gate", begun);
         let begun = Instant::now();
         let (done, all) = (self.weight_done, self.weight_all);
         let network = self.engine.network.as_mut().ok_or_else(|| fault(STAGE, "no network is loaded"))?;
         let reporter = &mut *self.reporter;
         let mut report = |share: f32| reporter.progress(STAGE, fraction(done, share, weight, all));
-        let cleaned = tiles::clean(network, whole, tiling, &mut report);
+        let cleaned = match half {
+            Some(half) => halves::clean(network, whole, half, &mut report),
+            None => tiles::clean(network, whole, &cut.whole, &mut report),
+        };
         let cleaned = cleaned.map_err(|detail| fault(STAGE, detail))?;
         self.time(STAGE, begun);
         let begun = Instant::now();

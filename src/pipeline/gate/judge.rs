@@ -60,15 +60,15 @@ impl Row {
 }
 
 /// Limits of each cell of a row, levels.
-struct Limits {
+pub(super) struct Limits {
     blank: Vec<u8>,
     ink: Vec<u8>,
-    certain: Vec<u8>,
+    pub(super) certain: Vec<u8>,
 }
 
 impl Limits {
     /// Faint pages have faint limits, and what is certain on a black page is black: `contrast` is that of the page, percent.
-    fn of(paper: &[u8], contrast: u32) -> Self {
+    pub(super) fn of(paper: &[u8], contrast: u32) -> Self {
         let share = |depth: u32, most: u32| {
             let percent = 100 - depth * contrast.clamp(t::CONTRAST_MIN, most) / t::CONTRAST_FULL;
             let limit = move |level: &u8| if *level < t::PAPER_MIN { 0 } else { share_of(*level, percent) };

@@ -10,6 +10,7 @@ mod judge;
 mod paper;
 mod report;
 mod spotless;
+mod strokes;
 #[cfg(test)]
 mod tests;
 pub mod thresholds;
@@ -22,6 +23,7 @@ pub use judge::{Block, Blocks, compare};
 pub use paper::{CELL_PX, Paper};
 pub use report::{PageReport, Report};
 pub use spotless::is_spotless;
+pub use strokes::are_wide;
 pub use tones::pictures;
 pub use verdict::{Harm, Judgement, Region, Verdict, judge};
 

@@ -67,6 +67,18 @@ pub const SPOTLESS_SPECKS_PER_MILLION: u64 = 300;
 /// … A speck has at most this many pixels. Of 260 clean synthetic pages 87 % pass, of 249 damaged ones 2 %, nearly clean to look at.
 pub const SPOTLESS_SPECK_PX: u32 = 4;
 
+/// Ink that reaches less far from left to right is narrow: at half the resolution 1 pixel of it is left, pixels. …
+pub const NARROW_PX: usize = 3;
+/// … Less than one stroke in so many may be. …
+pub const NARROW_ONE_IN: usize = 4;
+/// … and with this reach it is slim, pixels: …
+pub const SLIM_PX: usize = 4;
+/// … less than one in so many. Of type from 40 pixels on (10 points at 300 dpi) at half the resolution the error is 4 % larger by
+/// the mean of pages, and less than at full resolution where type is large or the page sharp (`docs/network.md`).
+pub const SLIM_ONE_IN: usize = 2;
+/// … and a page with fewer tells nothing.
+pub const WIDE_RUNS_MIN: usize = 100;
+
 /// So many strokes, or parts of strokes, are gone: one can be a dark drop that is rightly gone. …
 pub const LOST_STROKES: u64 = 2;
 /// … or one with so much ink, pixels: a letter, not a drop; …

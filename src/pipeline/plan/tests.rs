@@ -40,7 +40,7 @@ fn only_what_is_needed_is_done() {
     assert_eq!(steps(facts(90, 60, Layout::Rgba), &photo), [decode(Layout::Rgba)]);
     assert_eq!(steps(facts(90, 60, Layout::Cmyk), &photo), [decode(Layout::Cmyk), Step::Colour]);
     let document = spec("document", "gray");
-    let clean = Step::Denoise { keeps_colour: false, tiling: Tiling::of(Size::new(90, 60)) };
+    let clean = Step::Denoise { keeps_colour: false, cut: Cut::of(Size::new(90, 60)) };
     assert_eq!(steps(facts(90, 60, Layout::Gray), &document), [decode(Layout::Gray), clean.clone()]);
     let of_jpeg = PageFacts { luma_at_decode: true, ..facts(90, 60, Layout::Rgb) };
     assert_eq!(steps(of_jpeg, &document), [decode(Layout::Gray), clean.clone()]);
