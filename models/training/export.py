@@ -26,7 +26,7 @@ OPSET = 17
 TILE_PX = 1216  # core of 1024 and an overlap of 96 on each side
 # Pixels around a pixel that matter by more than one gray level, measured with tiles (evaluate.py --tiles). In theory it is
 # 128 for the convolutions and 36 more for the estimate of the paper.
-RECEPTIVE_MARGIN_PX = 96
+RECEPTIVE_MARGIN_PX = 128
 
 PROBE = """
 import sys

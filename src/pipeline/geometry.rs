@@ -132,9 +132,10 @@ impl Orientation {
 /// Sides of what the network takes are multiples of this, pixels.
 pub const GRID_PX: u32 = 32;
 /// What one tile adds to the page at most, along one axis, pixels.
-const CORE_PX: u32 = 1024;
-/// What the network sees around a tile's core and what is thrown away, pixels.
-pub const OVERLAP_PX: u32 = 96;
+const CORE_PX: u32 = 960;
+/// What the network sees around a tile's core and what is thrown away: with 96 pages full of grain differed by up to 7 levels in a few
+/// pixels, with 128 by 1, pixels.
+pub const OVERLAP_PX: u32 = 128;
 /// The same for a page at half its resolution, whose levels are stretched afterwards: here nothing may differ, pixels.
 const HALF_CORE_PX: u32 = 960;
 const HALF_OVERLAP_PX: u32 = 160;
@@ -221,7 +222,7 @@ fn spans(side_px: u32, core_px: u32, overlap_px: u32) -> (u32, Vec<Span>) {
     let padded = side_px.div_ceil(GRID_PX) * GRID_PX;
     let both = 2 * overlap_px;
     let count = padded.saturating_sub(both).div_ceil(core_px).max(1);
-    // Windows of equal length, no longer than needed: a page of 1,664 px is cut into two of 928, not of 1,216.
+    // Windows of equal length, no longer than needed: a page of 1,664 px is cut into two of 960, not of 1,216.
     let window = (padded + (count - 1) * both).div_ceil(count).div_ceil(GRID_PX) * GRID_PX;
     let start = |index: u32| (index * window.saturating_sub(both)).min(padded - window);
     let spans = (0..count).map(|index| Span {
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(Tiling::of(Size::new(540, 420)).tiles(), 1);
         assert_eq!(Tiling::of(Size::new(1216, 1)).tiles(), 1);
         let a4 = Tiling::of(Size::new(1654, 2339));
-        assert_eq!((a4.window, a4.tiles()), (Size::new(928, 928), 6));
+        assert_eq!((a4.window, a4.tiles()), (Size::new(960, 960), 6));
         let half = Tiling::of_half(Size::new(2480, 3508));
         assert_eq!((half.window, half.tiles()), (Size::new(1248, 1056), 2));
     }

@@ -103,7 +103,13 @@ mod tests {
         let located = locate::find("", "", "").unwrap();
         let graph = std::fs::read(&located.model).unwrap();
         let mut network = Network::load(&graph, &located.onnxruntime).unwrap();
-        let page = page(Size::new(1500, 1280));
+        let mut page = page(Size::new(1500, 1280));
+        // What differs most is a page full of specks: one pixel decides there.
+        let mut seed = 7u64;
+        for pixel in page.pixels.iter_mut().skip(750).step_by(3) {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *pixel = if seed >> 62 == 0 { (seed >> 40).to_le_bytes()[0] / 3 } else { *pixel };
+        }
         let tiling = Tiling::of(page.size);
         assert_eq!(tiling.tiles(), 4);
         let axis = |side: u32| vec![Span { window_px: 0, core_px: 0, core_end_px: side }];
