@@ -73,8 +73,7 @@ pub const NARROW_PX: usize = 3;
 pub const NARROW_ONE_IN: usize = 4;
 /// … and with this reach it is slim, pixels: …
 pub const SLIM_PX: usize = 4;
-/// … less than one in so many. Of type from 40 pixels on (10 points at 300 dpi) at half the resolution the error is 4 % larger by
-/// the mean of pages, and less than at full resolution where type is large or the page sharp (`docs/network.md`).
+/// … less than one in so many. Type of 12 points at 300 dpi passes, as a rule; of 8 points it does not (`docs/network.md` has figures).
 pub const SLIM_ONE_IN: usize = 2;
 /// … and a page with fewer tells nothing.
 pub const WIDE_RUNS_MIN: usize = 100;
