@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from model import MULTIPLE, Denoiser
 
 OPSET = 17
-TILE_PX = 1216  # core of 1024 and an overlap of 96 on each side
+TILE_PX = 1216  # core of 960 and an overlap of 128 on each side
 # Pixels around a pixel that matter by more than one gray level, measured with tiles (evaluate.py --tiles). In theory it is
 # 128 for the convolutions and 36 more for the estimate of the paper.
 RECEPTIVE_MARGIN_PX = 128
