@@ -9,6 +9,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncRead;
+use tokio::sync::oneshot;
 use tokio_util::io::ReaderStream;
 
 use super::{BlobError, Blobs, Key, Written};
@@ -196,10 +197,7 @@ impl Upload {
     async fn put_part(&mut self, part: Bytes) -> Result<(), BlobError> {
         let inner = match &mut self.inner {
             Some(inner) => inner,
-            none => {
-                let begun = self.blobs.store.put_multipart(&self.path).await;
-                none.insert(begun.map_err(|error| self.blobs.failed_put(error))?)
-            }
+            none => none.insert(begin(&self.blobs, &self.path).await?),
         };
         inner.put_part(PutPayload::from(part)).await.map_err(|error| self.blobs.failed_put(error))
     }
@@ -210,6 +208,20 @@ impl Upload {
             None => self.blobs.tidy(&self.path),
         }
     }
+}
+
+/// In a task of its own: nobody would know the id of an upload whose begin is given up before its answer.
+async fn begin(blobs: &Blobs, path: &Path) -> Result<Box<dyn MultipartUpload>, BlobError> {
+    let (tell, told) = oneshot::channel();
+    let (task_blobs, task_path) = (blobs.clone(), path.clone());
+    tokio::spawn(async move {
+        let begun = task_blobs.store.put_multipart(&task_path).await;
+        if let Err(Ok(given_up)) = tell.send(begun) {
+            abort(&task_blobs, &task_path, given_up).await;
+        }
+    });
+    let begun = told.await.map_err(|_| BlobError::Unavailable("the program is ending".to_owned()))?;
+    begun.map_err(|error| blobs.failed_put(error))
 }
 
 async fn abort(blobs: &Blobs, path: &Path, mut inner: Box<dyn MultipartUpload>) {

@@ -34,8 +34,18 @@ pub fn with(mut message: Value, field: &str, value: impl Into<Value>) -> Value {
 
 pub async fn publish(nats: &Nats, owner: &str, payload: impl Into<Vec<u8>>) {
     let context = jetstream::new(async_nats::connect(nats.url()).await.unwrap());
-    let stored = context.publish(format!("inkpool.submit.{owner}"), payload.into().into()).await.unwrap();
-    stored.await.unwrap();
+    let payload = bytes::Bytes::from(payload.into());
+    // The server answers before it has made the streams; a producer tries again until it is told that the message is kept.
+    let sent = async {
+        loop {
+            let stored = context.publish(format!("inkpool.submit.{owner}"), payload.clone()).await.unwrap();
+            if stored.await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(crate::common::server::PATIENCE, sent).await.expect("no stream takes the message");
 }
 
 pub async fn submit(nats: &Nats, message: &Value) {

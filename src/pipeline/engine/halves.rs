@@ -215,10 +215,11 @@ mod tests {
         #[test]
         fn what_is_plain_is_carried_over(width in 1u32..70, height in 1u32..40, level: u8) {
             let size = Size::new(width, height);
-            let page = Bitmap { size, layout: Layout::Gray, pixels: vec![level; size.pixels() as usize] };
+            let all = |size: Size| vec![level; (size.width_px * size.height_px) as usize];
+            let page = Bitmap { size, layout: Layout::Gray, pixels: all(size) };
             let half = halved(&page);
             prop_assert_eq!(half.size, size.half());
-            prop_assert_eq!(&half.pixels, &vec![level; size.half().pixels() as usize]);
+            prop_assert_eq!(&half.pixels, &all(size.half()));
             let white = carried_over(&page, &half, &vec![255; half.pixels.len()]);
             prop_assert_eq!(white, vec![255; page.pixels.len()]);
             let black = carried_over(&page, &half, &vec![0; half.pixels.len()]);
