@@ -35,11 +35,12 @@ DAMAGES = ("erased", "blotched", "blanked")
 
 
 class Case(NamedTuple):
-    """A page, what was made of it, and what was done to that: uint8 [H, W] twice, and a name."""
+    """A page, what was made of it, what was done to that, and the truth: uint8 [H, W] thrice, and a name."""
 
     page: np.ndarray
     output: np.ndarray
     kind: str
+    truth: np.ndarray
 
 
 def session(path: Path) -> ort.InferenceSession:
@@ -159,12 +160,12 @@ def damaged(rng: np.random.Generator, kind: str, output: np.ndarray, truth: np.n
     return erased(rng, output, truth)
 
 
-def judged(program: Path, cases: list[Case]) -> list[dict]:
+def judged(program: Path, cases: list[Case], *options: str) -> list[dict]:
     """What the gate says of each."""
     told = b"".join(
         np.array([c.page.shape[1], c.page.shape[0]], "<u4").tobytes() + c.page.tobytes() + c.output.tobytes() for c in cases
     )
-    done = subprocess.run([program], input=told, capture_output=True, check=True)
+    done = subprocess.run([program, *options], input=told, capture_output=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -188,11 +189,11 @@ def collect(args: argparse.Namespace) -> tuple[list[Case], list[Case], Counter[s
             continue
         # At most half of each are of NoisyOffice.
         if len(good) < (args.good if source == "synthetic" else args.good // 2):
-            good.append(Case(pair.noisy, output, source))
+            good.append(Case(pair.noisy, output, source, pair.clean))
         if len(bad) < (args.damaged if source == "synthetic" else args.damaged // 2):
             kind = DAMAGES[len(bad) % len(DAMAGES)]
             out = damaged(rng, kind, output, pair.clean)
-            bad += [Case(pair.noisy, out, kind)] if out is not None else []
+            bad += [Case(pair.noisy, out, kind, pair.clean)] if out is not None else []
     return good, bad, counts
 
 

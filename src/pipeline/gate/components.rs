@@ -18,6 +18,42 @@ pub struct Component {
     pub top_px: usize,
     /// One past the last row.
     pub bottom_px: usize,
+    /// Its edges to the left and to the right.
+    pub edges: Edges,
+}
+
+/// Ends of runs, and how the page rises there from ink to paper.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Edges {
+    /// Ends counted.
+    pub count: u32,
+    /// Sum of rises from the second pixel of the run to the second before it, levels.
+    pub rise: i32,
+    /// Sum of rises from there to four pixels further out, levels: nothing beside a stroke, more and more paper beside a stain.
+    pub rise_beyond: i32,
+}
+
+impl Edges {
+    /// Those of the run `start..end` of a row.
+    fn of(levels: &[u8], start: usize, end: usize) -> Self {
+        let level = |at: usize| levels.get(at.min(levels.len().saturating_sub(1))).copied().map_or(0, i32::from);
+        let inside = usize::from(end - start > 1);
+        let ends =
+            [[start + inside, start.saturating_sub(2), start.saturating_sub(6)], [end - 1 - inside, end + 1, end + 5]];
+        ends.into_iter().fold(Self::default(), |sum, [ink, near, far]| {
+            sum.with(&Self { count: 1, rise: level(near) - level(ink), rise_beyond: level(far) - level(near) })
+        })
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn with(&self, other: &Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            rise: self.rise.saturating_add(other.rise),
+            rise_beyond: self.rise_beyond.saturating_add(other.rise_beyond),
+        }
+    }
 }
 
 impl Component {
@@ -28,6 +64,7 @@ impl Component {
         self.right_px = self.right_px.max(other.right_px);
         self.top_px = self.top_px.min(other.top_px);
         self.bottom_px = self.bottom_px.max(other.bottom_px);
+        self.edges = self.edges.with(&other.edges);
     }
 }
 
@@ -50,9 +87,9 @@ pub struct Components {
 }
 
 impl Components {
-    /// Adds a row: its ink, and which of it is certain. `ended` gets every component that does not reach
+    /// Adds a row: its levels, its ink, and which of it is certain. `ended` gets every component that does not reach
     /// into this row. Pixels that touch by a corner belong together.
-    pub fn row(&mut self, y: usize, ink: &[u64], certain: &[u64], ended: &mut impl FnMut(&Component)) {
+    pub fn row(&mut self, y: usize, levels: &[u8], ink: &[u64], certain: &[u64], ended: &mut impl FnMut(&Component)) {
         self.next.clear();
         let mut above = 0;
         let Self { runs, next, open, joined, .. } = self;
@@ -62,7 +99,9 @@ impl Components {
             }
             let certain_px = bits::count(certain, start, end);
             let area_px = u32::try_from(end - start).unwrap_or(u32::MAX);
-            let run = Component { area_px, certain_px, left_px: start, right_px: end, top_px: y, bottom_px: y + 1 };
+            let edges = Edges::of(levels, start, end);
+            let run =
+                Component { area_px, certain_px, left_px: start, right_px: end, top_px: y, bottom_px: y + 1, edges };
             let mut owner = None;
             for touching in runs[above..].iter().take_while(|run| run.start <= end) {
                 let other = root(joined, touching.owner);
@@ -140,7 +179,8 @@ mod tests {
             let word = |wanted: &[u8]| {
                 (0..).zip(line.bytes()).fold(0u64, |word, (at, byte)| word | u64::from(wanted.contains(&byte)) << at)
             };
-            components.row(y, &[word(b"#a")], &[word(b"a")], &mut |component| all.push(*component));
+            let levels: Vec<u8> = line.bytes().map(|byte| if byte == b'.' { 200 } else { 50 }).collect();
+            components.row(y, &levels, &[word(b"#a")], &[word(b"a")], &mut |component| all.push(*component));
         }
         components.finish(&mut |component| all.push(*component));
         all.sort_by_key(|component| (component.top_px, component.left_px));
@@ -154,6 +194,15 @@ mod tests {
         assert_eq!(areas, [7, 5, 1, 1, 1], "{all:?}");
         assert_eq!((all[1].certain_px, all[1].left_px, all[1].bottom_px), (1, 3, 5));
         assert_eq!((all[0].certain_px, all[2].certain_px), (0, 1));
+    }
+
+    #[test]
+    fn edges_rise_from_ink_to_paper() {
+        let all = found(&["......##........", "................"]);
+        assert_eq!(all[0].edges, Edges { count: 2, rise: 300, rise_beyond: 0 });
+        let levels = [200, 190, 180, 150, 120, 90, 60, 50, 50, 60, 90, 120, 150, 180];
+        let soft = Edges::of(&levels, 6, 10);
+        assert_eq!((soft.rise, soft.rise_beyond), (120 - 50 + 120 - 50, 200 - 120 + 180 - 120));
     }
 
     #[test]

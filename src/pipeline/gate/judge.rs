@@ -1,8 +1,9 @@
 //! Compares a page with what was made of it, row by row.
 
 use super::bits::{self, WORD_PX};
-use super::components::{Component, Components};
-use super::paper::{CELL_PX, Paper};
+use super::components::{Component, Components, Edges};
+use super::paper::{self, CELL_PX, Paper};
+use super::pieces::{self, Piece};
 use super::thresholds as t;
 use super::{Cell, Figures, Mask, Plane};
 
@@ -67,10 +68,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Faint pages have faint limits, and what is certain on a black page is black: `contrast` is that of the page, percent.
+    /// Faint pages have faint limits: `contrast` is that of the page, percent.
     pub(super) fn of(paper: &[u8], contrast: u32) -> Self {
-        let share = |depth: u32, most: u32| {
-            let percent = 100 - depth * contrast.clamp(t::CONTRAST_MIN, most) / t::CONTRAST_FULL;
+        let share = |depth: u32| {
+            let percent = 100 - depth * contrast.clamp(t::CONTRAST_MIN, t::CONTRAST_FULL) / t::CONTRAST_FULL;
             let limit = move |level: &u8| if *level < t::PAPER_MIN { 0 } else { share_of(*level, percent) };
             paper.iter().map(limit).collect()
         };
@@ -78,11 +79,7 @@ impl Limits {
         let blank = paper
             .iter()
             .map(|level| if *level < t::PAPER_MIN { u8::MAX } else { share_of(*level, 100 - t::BLANK_DEPTH) });
-        Self {
-            blank: blank.collect(),
-            ink: share(t::INK_DEPTH, t::CONTRAST_FULL),
-            certain: share(t::CERTAIN_DEPTH, t::CONTRAST_MOST),
-        }
+        Self { blank: blank.collect(), ink: share(t::INK_DEPTH), certain: share(t::CERTAIN_DEPTH) }
     }
 }
 
@@ -103,6 +100,12 @@ struct Judge {
     gone: Components,
     after: Components,
     figures: Figures,
+    /// Edges of the page's strokes.
+    edges: Edges,
+    /// What is gone and may have been a stroke.
+    pieces: Vec<Component>,
+    /// See [`Lights`]; made for the first cell that needs it.
+    lights: Option<Lights>,
     /// May have been ink and is none any more.
     lost: Vec<u64>,
     /// Whether the paper is white nearly everywhere.
@@ -116,48 +119,61 @@ pub fn compare(
     page: &Plane<'_>,
     paper: &Paper,
     pictures: &Mask,
-    mut output: impl FnMut(usize, &mut [u8]),
+    output: impl FnMut(usize, &mut [u8]),
 ) -> (Figures, Blocks) {
-    let (width, height) = (page.width, page.height());
-    let words = width.div_ceil(WORD_PX);
-    let mut judge = Judge::new(words, height, page.pixels.len());
-    judge.figures.contrast_percent = paper.contrast;
-    judge.is_white = paper.is_white();
-    let mut out = vec![0u8; width];
-    let mut limits = Limits::of(&[], 0);
-    let constant = |level: u8| vec![level; width.div_ceil(CELL_PX)];
-    let (out_ink, out_kept) = (constant(t::OUT_INK), constant(t::OUT_KEPT));
-    for y in 0..height + REACH {
-        if y < height {
-            if y % CELL_PX == 0 {
-                limits = Limits::of(paper.row(y), paper.contrast);
-            }
-            let before = &page.pixels[y * width..(y + 1) * width];
-            output(y, &mut out);
-            judge.blocks.change(y, before, &out);
-            judge.add(before, &out);
-            if (y + 1) % CELL_PX == 0 {
-                judge.cells(y, paper, pictures);
-            }
-            let row = &mut judge.rows[y % ROWS];
-            bits::darker(before, &limits.ink, &mut row.ink);
-            bits::darker(before, &limits.certain, &mut row.certain);
-            bits::darker(before, &limits.blank, &mut row.near);
-            bits::darker(&out, &out_ink, &mut row.out);
-            bits::darker(&out, &out_kept, &mut row.kept);
-            for _ in 0..REACH {
-                bits::widen(&mut row.near);
-            }
-            bits::widen(&mut row.kept);
-        }
-        if let Some(done) = y.checked_sub(REACH) {
-            judge.row(done, pictures);
-        }
-    }
-    judge.finish()
+    Judge::of(page, paper, pictures, output).finish()
+}
+
+/// The pieces of ink that are gone, whether they were strokes or not: what [`pieces`] is fitted to. Arguments as of [`compare`].
+pub fn gone(page: &Plane<'_>, paper: &Paper, output: impl FnMut(usize, &mut [u8])) -> Vec<Piece> {
+    let mut judge = Judge::of(page, paper, &Mask::default(), output);
+    judge.end();
+    let sharpness = pieces::sharpness(&judge.edges);
+    judge.pieces.iter().map(|piece| Piece::of(piece, sharpness)).collect()
 }
 
 impl Judge {
+    /// All rows compared.
+    fn of(page: &Plane<'_>, paper: &Paper, pictures: &Mask, mut output: impl FnMut(usize, &mut [u8])) -> Self {
+        let (width, height) = (page.width, page.height());
+        let words = width.div_ceil(WORD_PX);
+        let mut judge = Self::new(words, height, page.pixels.len());
+        judge.figures.contrast_percent = paper.contrast;
+        judge.is_white = paper.is_white();
+        let mut out = vec![0u8; width];
+        let mut limits = Limits::of(&[], 0);
+        let constant = |level: u8| vec![level; width.div_ceil(CELL_PX)];
+        let (out_ink, out_kept) = (constant(t::OUT_INK), constant(t::OUT_KEPT));
+        for y in 0..height + REACH {
+            if y < height {
+                if y % CELL_PX == 0 {
+                    limits = Limits::of(paper.row(y), paper.contrast);
+                }
+                let before = &page.pixels[y * width..(y + 1) * width];
+                output(y, &mut out);
+                judge.blocks.change(y, before, &out);
+                judge.add(before, &out);
+                if (y + 1) % CELL_PX == 0 {
+                    judge.cells(y, paper, pictures);
+                }
+                let row = &mut judge.rows[y % ROWS];
+                bits::darker(before, &limits.ink, &mut row.ink);
+                bits::darker(before, &limits.certain, &mut row.certain);
+                bits::darker(before, &limits.blank, &mut row.near);
+                bits::darker(&out, &out_ink, &mut row.out);
+                bits::darker(&out, &out_kept, &mut row.kept);
+                for _ in 0..REACH {
+                    bits::widen(&mut row.near);
+                }
+                bits::widen(&mut row.kept);
+            }
+            if let Some(done) = y.checked_sub(REACH) {
+                judge.row(done, &page.pixels[done * width..(done + 1) * width], pictures);
+            }
+        }
+        judge
+    }
+
     fn new(words: usize, height: usize, area: usize) -> Self {
         let blocks = vec![Block::default(); words * height.div_ceil(BLOCK_PX)];
         Self {
@@ -171,6 +187,9 @@ impl Judge {
             gone: Components::default(),
             after: Components::default(),
             figures: Figures::default(),
+            edges: Edges::default(),
+            pieces: Vec::new(),
+            lights: None,
             lost: vec![0; words],
             is_white: false,
             sums: Vec::new(),
@@ -198,11 +217,15 @@ impl Judge {
     fn cells(&mut self, y: usize, paper: &Paper, pictures: &Mask) {
         const PIXELS: u32 = 64;
         let depth = t::CELL_BLANK_DEPTH * paper.contrast.clamp(t::CONTRAST_MIN, t::CONTRAST_FULL) / t::CONTRAST_FULL;
-        let papers = paper.row(y).iter().zip(pictures.row(y).iter().copied().chain(std::iter::repeat(Cell::Page)));
-        for (column, (sums, (paper, cell))) in self.sums.iter_mut().zip(papers).enumerate() {
+        let levels = paper.row(y).iter().zip(pictures.row(y).iter().copied().chain(std::iter::repeat(Cell::Page)));
+        for (column, (sums, (level, cell))) in self.sums.iter_mut().zip(levels).enumerate() {
             let [before, after] = std::mem::take(sums).map(u32::from);
-            let is_blank = *paper >= t::PAPER_MIN && before * 100 >= u32::from(*paper) * PIXELS * (100 - depth);
-            if cell == Cell::Page && is_blank && after <= u32::from(t::CELL_OUT_INK) * PIXELS {
+            let is_blank = *level >= t::PAPER_MIN && before * 100 >= u32::from(*level) * PIXELS * (100 - depth);
+            if cell != Cell::Page || !is_blank || after > u32::from(t::CELL_OUT_INK) * PIXELS {
+                continue;
+            }
+            let lights = self.lights.get_or_insert_with(|| Lights::of(paper));
+            if lights.is_light(y / CELL_PX * paper.columns + column, before / PIXELS) {
                 self.figures.cells_gained += 1;
                 let block = y / BLOCK_PX * self.words + column * CELL_PX / BLOCK_PX;
                 self.blocks.blocks[block].cells_gained += 1;
@@ -210,7 +233,7 @@ impl Judge {
         }
     }
 
-    fn row(&mut self, y: usize, pictures: &Mask) {
+    fn row(&mut self, y: usize, levels: &[u8], pictures: &Mask) {
         for word in 0..self.words {
             let is_near = (0..ROWS).fold(0, |bits, away| bits | self.near(y, away).near[word]);
             let is_kept = (REACH - 1..=REACH + 1).fold(0, |bits, away| bits | self.near(y, away).kept[word]);
@@ -220,18 +243,29 @@ impl Judge {
             let block = &mut self.blocks.blocks[y / BLOCK_PX * self.words + word];
             block.gained_px += (row.out[word] & !is_near & looked_at).count_ones();
         }
-        let Self { rows, blocks, before, gone, after, figures, lost, .. } = self;
+        let Self { rows, before, gone, after, figures, edges, pieces, lost, .. } = self;
         let row = &rows[y % ROWS];
-        before.row(y, &row.ink, &row.certain, &mut |component| was_there(figures, component));
-        gone.row(y, lost, &row.certain, &mut |component| is_gone(figures, blocks, component));
-        after.row(y, &row.out, &row.certain, &mut |component| figures.strokes_after += u32::from(holds_ink(component)));
+        before.row(y, levels, &row.ink, &row.certain, &mut |component| was_there(figures, edges, component));
+        gone.row(y, levels, lost, &row.certain, &mut |component| is_gone(figures, pieces, component));
+        let mut count = |component: &Component| figures.strokes_after += u32::from(holds_ink(component));
+        after.row(y, levels, &row.out, &row.certain, &mut count);
+    }
+
+    /// No rows follow: what is still open has ended.
+    fn end(&mut self) {
+        let Self { before, gone, after, figures, edges, pieces, .. } = self;
+        before.finish(&mut |component| was_there(figures, edges, component));
+        gone.finish(&mut |component| is_gone(figures, pieces, component));
+        after.finish(&mut |component| figures.strokes_after += u32::from(holds_ink(component)));
     }
 
     fn finish(mut self) -> (Figures, Blocks) {
-        let Self { blocks, before, gone, after, figures, .. } = &mut self;
-        before.finish(&mut |component| was_there(figures, component));
-        gone.finish(&mut |component| is_gone(figures, blocks, component));
-        after.finish(&mut |component| figures.strokes_after += u32::from(holds_ink(component)));
+        self.end();
+        let sharpness = pieces::sharpness(&self.edges);
+        let is_much = is_much(&self.figures);
+        for piece in self.pieces.iter().filter(|piece| is_much || pieces::was_stroke(piece, sharpness)) {
+            lose(&mut self.figures, &mut self.blocks, piece);
+        }
         for block in &self.blocks.blocks {
             self.figures.ink_gained_px += u64::from(block.gained_px);
         }
@@ -248,37 +282,63 @@ fn is_stroke(component: &Component) -> bool {
     holds_ink(component) && component.certain_px * t::STROKE_CERTAIN_ONE_IN >= component.area_px
 }
 
-fn was_there(figures: &mut Figures, component: &Component) {
+fn was_there(figures: &mut Figures, edges: &mut Edges, component: &Component) {
     if is_stroke(component) {
         figures.strokes += 1;
         figures.ink_px += u64::from(component.certain_px);
+        *edges = edges.with(&component.edges);
     }
 }
 
-/// Round and solid: a letter is neither, or has others around it that are not.
-fn is_drop(component: &Component) -> bool {
-    let width = component.right_px - component.left_px;
-    let height = component.bottom_px - component.top_px;
-    let is_round = width.abs_diff(height) * t::DROP_ROUND_ONE_IN <= width.max(height);
-    is_round && component.area_px as usize * 100 >= width * height * t::DROP_SOLID_PERCENT
-}
-
-/// Large with a wide soft edge: the edge of a letter of that size is a small part of it.
-fn is_stain(component: &Component) -> bool {
-    component.area_px >= t::STAIN_PX && component.certain_px * 100 < component.area_px * t::STAIN_CERTAIN_PERCENT
-}
-
-/// A stroke, or a part of one, that is gone.
-fn is_gone(figures: &mut Figures, blocks: &mut Blocks, component: &Component) {
-    if !is_stroke(component) || is_drop(component) || is_stain(component) {
-        return;
+/// Something that was ink for certain is gone; whether it was a stroke is known when the whole page is.
+fn is_gone(figures: &mut Figures, pieces: &mut Vec<Component>, component: &Component) {
+    if is_stroke(component) {
+        figures.pieces_gone += 1;
+        if pieces.len() < t::PIECES_MAX {
+            pieces.push(*component);
+        }
     }
+}
+
+/// Whether so much of the page is gone that it cannot all be stains, whatever it looks like.
+fn is_much(figures: &Figures) -> bool {
+    let is_share = figures.pieces_gone.saturating_mul(100) >= figures.strokes.saturating_mul(t::MUCH_GONE_PERCENT);
+    figures.pieces_gone >= t::MUCH_GONE && is_share
+}
+
+/// Counts a stroke, or a part of one, that is gone.
+fn lose(figures: &mut Figures, blocks: &mut Blocks, piece: &Component) {
     figures.strokes_lost += 1;
-    figures.ink_lost_px += u64::from(component.certain_px);
-    let column = usize::midpoint(component.left_px, component.right_px) / BLOCK_PX;
-    let row = usize::midpoint(component.top_px, component.bottom_px) / BLOCK_PX;
+    figures.ink_lost_px += u64::from(piece.certain_px);
+    let column = usize::midpoint(piece.left_px, piece.right_px) / BLOCK_PX;
+    let row = usize::midpoint(piece.top_px, piece.bottom_px) / BLOCK_PX;
     if let Some(block) = blocks.blocks.get_mut(row * blocks.columns + column) {
-        block.stroke_px += component.area_px;
+        block.stroke_px += piece.area_px;
+    }
+}
+
+/// Tells blank cells from those within black boxes, large type and halftones, whose paper cannot be seen from near by.
+struct Lights {
+    /// As light as this a cell must be, levels.
+    least: Vec<u32>,
+    /// The darkest pixel of each.
+    dark: Vec<u8>,
+}
+
+impl Lights {
+    fn of(paper: &Paper) -> Self {
+        let wide = paper::slide(&paper.levels, paper.columns, t::CELL_WIDE, u8::max);
+        let mut sorted = paper.dark.clone();
+        let first = sorted.len() / t::CELL_DARKEST_ONE_IN;
+        let ink = if sorted.is_empty() { 0 } else { u32::from(*sorted.select_nth_unstable(first).1) };
+        let least = |wide: &u8| ink + u32::from(*wide).saturating_sub(ink) * t::CELL_LIGHT_PERCENT / 100;
+        Self { least: wide.iter().map(least).collect(), dark: paper.dark.clone() }
+    }
+
+    /// Whether the cell, with this mean, is light for its surroundings, and holds nothing much darker.
+    fn is_light(&self, cell: usize, mean: u32) -> bool {
+        let is_even = self.dark.get(cell).is_some_and(|dark| u32::from(*dark) * 100 >= mean * t::CELL_EVEN_PERCENT);
+        is_even && self.least.get(cell).is_some_and(|least| mean >= *least)
     }
 }
 

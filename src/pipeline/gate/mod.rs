@@ -8,6 +8,7 @@ mod bits;
 mod components;
 mod judge;
 mod paper;
+mod pieces;
 mod report;
 mod spotless;
 mod strokes;
@@ -19,8 +20,9 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Block, Blocks, compare};
+pub use judge::{Block, Blocks, compare, gone};
 pub use paper::{CELL_PX, Paper};
+pub use pieces::Piece;
 pub use report::{PageReport, Report};
 pub use spotless::is_spotless;
 pub use strokes::are_wide;
@@ -90,6 +92,9 @@ pub struct Figures {
     pub strokes: u32,
     /// Strokes, or parts of strokes, that are gone.
     pub strokes_lost: u32,
+    /// Pieces of ink that are gone, whether they were strokes or stains.
+    #[serde(default)] // workers and records of older versions do not tell
+    pub pieces_gone: u32,
     /// Components of the output that hold ink of the page.
     pub strokes_after: u32,
     /// Ink of the strokes, pixels.

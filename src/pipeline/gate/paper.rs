@@ -21,6 +21,8 @@ pub struct Paper {
     pub bright: Vec<u8>,
     /// The paper: 0 to 255.
     pub levels: Vec<u8>,
+    /// The darkest pixel of each cell.
+    pub dark: Vec<u8>,
     /// How far the darkest ink of the page lies below its paper, share of the paper, percent.
     pub contrast: u32,
 }
@@ -57,7 +59,7 @@ impl Paper {
         let closed = slide(&slide(&bright, columns, REACH, u8::max), columns, REACH, u8::min);
         let levels = smooth(&closed, columns);
         let contrast = contrast(&levels, &dark);
-        Self { columns, bright, levels, contrast }
+        Self { columns, bright, levels, dark, contrast }
     }
 
     /// Whether nearly all of it is as bright as paper that a program draws.

@@ -116,6 +116,19 @@ fn drops_and_stains_that_are_gone_are_no_strokes() {
 }
 
 #[test]
+fn what_is_gone_by_the_dozen_is_no_stain() {
+    let output = picture(|x, y| if y < 240 && is_ink(x, y) { 0 } else { 255 });
+    let blots = |right: f64| {
+        let depth = |x: f64, y: f64| 215.0 * (1.1 - (x % 28.0 - 14.0).hypot(y % 28.0 - 14.0) / 11.0);
+        page_with(move |x, y| if x < right { depth(x, y) } else { 0.0 })
+    };
+    let few = verdict(&blots(140.0), &output);
+    assert_eq!((few.figures.pieces_gone, few.figures.strokes_lost), (45, 0), "{few:?}");
+    let many = verdict(&blots(616.0), &output);
+    assert_eq!((many.figures.pieces_gone, many.figures.strokes_lost), (198, 198), "{many:?}");
+}
+
+#[test]
 fn a_part_of_a_rule_that_is_gone_is_seen() {
     let ruled = |y: usize| (220..226).contains(&y);
     let page = picture(|x, y| if ruled(y) || x == 300 { 30 } else { 235 - grain(x, y, 8) });

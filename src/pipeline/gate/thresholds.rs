@@ -5,14 +5,12 @@
 pub const BLANK_DEPTH: u32 = 12;
 /// So much darker it may be ink, percent: half-way to faint print.
 pub const INK_DEPTH: u32 = 28;
-/// So much darker it is ink for certain if its edges are sharp, percent: coffee, folds and shine-through seldom get there.
-pub const CERTAIN_DEPTH: u32 = 50;
+/// So much darker it is ink for certain if its edges are sharp, percent: folds and shine-through seldom get there.
+pub const CERTAIN_DEPTH: u32 = 45;
 /// The two above are for pages whose ink is at least so much darker than the paper, percent: with less they shrink, …
 pub const CONTRAST_FULL: u32 = 75;
 /// … but no further than for this contrast, where noise begins.
 pub const CONTRAST_MIN: u32 = 30;
-/// What is ink for certain goes on growing with the contrast up to here: a ring of coffee is half as dark as black print.
-pub const CONTRAST_MOST: u32 = 100;
 /// Paper darker than this tells nothing: the inside of black boxes and the edge of a photographed table, level.
 pub const PAPER_MIN: u8 = 28;
 
@@ -21,6 +19,15 @@ pub const PAPER_MIN: u8 = 28;
 pub const CELL_BLANK_DEPTH: u32 = 18;
 /// It is mostly ink in the output if its mean is at most this, level.
 pub const CELL_OUT_INK: u8 = 148;
+
+/// … A blank cell is lighter than so much of the way from the page's ink to the brightest paper …, percent
+pub const CELL_LIGHT_PERCENT: u32 = 50;
+/// … within so many cells (192 pixels): the inside of a black box is wider than what paper is looked for in. …
+pub const CELL_WIDE: usize = 24;
+/// … The page's ink is as dark as the darkest pixel of one cell in so many. …
+pub const CELL_DARKEST_ONE_IN: usize = 100;
+/// … And it has no pixel darker than so much of its mean, percent: halftones have.
+pub const CELL_EVEN_PERCENT: u32 = 45;
 
 /// An output pixel below this is ink, level.
 pub const OUT_INK: u8 = 128;
@@ -31,14 +38,12 @@ pub const OUT_KEPT: u8 = 176;
 pub const STROKE_CERTAIN_PX: u32 = 8;
 /// … and if one in so many of its pixels is: a stain's soft edge has many uncertain ones around its core.
 pub const STROKE_CERTAIN_ONE_IN: u32 = 3;
-/// What is gone was a drop, not a stroke, if its sides differ by at most one in so many pixels, …
-pub const DROP_ROUND_ONE_IN: usize = 4;
-/// … and it fills its box by at least so much, percent: a disc of 5 pixels across fills 52, a larger one up to 79, a letter seldom 55.
-pub const DROP_SOLID_PERCENT: usize = 52;
-/// What is gone was a stain if it is so large, pixels, …
-pub const STAIN_PX: u32 = 700;
-/// … and less than this is ink for certain, percent: of a letter of that size nine tenths are.
-pub const STAIN_CERTAIN_PERCENT: u32 = 56;
+/// Pieces that are gone and looked at one by one; a page that loses more is ruined anyway. 1 MB at most.
+pub const PIECES_MAX: usize = 1 << 14;
+/// So many pieces cannot all be stains …
+pub const MUCH_GONE: u32 = 60;
+/// … if they are this share of the page's strokes, percent.
+pub const MUCH_GONE_PERCENT: u32 = 30;
 /// A page without noise is below this…, level
 pub const CLEAN_INK: u8 = 64;
 /// … or at least this nearly everywhere: paper as a program draws it, or a scanner in black and white, level.
@@ -80,12 +85,12 @@ pub const WIDE_RUNS_MIN: usize = 100;
 
 /// So many strokes, or parts of strokes, are gone: one can be a dark drop that is rightly gone. …
 pub const LOST_STROKES: u64 = 2;
-/// … or one with so much ink, pixels: a letter, not a drop; …
-pub const LOST_INK_PX: u64 = 100;
+/// … or one with so much ink, pixels: a letter; …
+pub const LOST_INK_PX: u64 = 40;
 /// … and at least this share of all, per mille: pages with many drops have many strokes.
 pub const LOST_PERMILLE: u64 = 2;
 /// A page is faint below this contrast, percent: …
-pub const CONTRAST_FAINT: u32 = 60;
+pub const CONTRAST_FAINT: u32 = 40;
 /// … grain and shine-through look like strokes there: so many must be gone, …
 pub const FAINT_LOST_STROKES: u64 = 5;
 /// … or fewer with this share of the ink, percent; …
@@ -102,12 +107,12 @@ pub const INK_PX_MIN: u64 = 200;
 pub const MERGED_STROKES: u64 = 6;
 /// … by this share, percent: cleaning sharpens, so there are more as a rule.
 pub const MERGED_PERCENT: u64 = 25;
-/// Ink gained in one block, pixels: a blot of 3 pixels in radius.
-pub const GAINED_BLOCK_PX: u32 = 30;
+/// Ink gained in one block, pixels: a blot of 2 pixels in radius; good outputs gain 6 at most.
+pub const GAINED_BLOCK_PX: u32 = 14;
 /// … and on the page.
-pub const GAINED_PX: u64 = 80;
-/// Squares of 8 pixels gained: grain hides single pixels, and one square can be a letter that was hardly there.
-pub const GAINED_CELLS: u32 = 2;
+pub const GAINED_PX: u64 = 40;
+/// Squares of 8 pixels gained: grain hides single pixels, and two squares can be a letter that was hardly there.
+pub const GAINED_CELLS: u32 = 3;
 /// … unless so many single pixels say the same.
 pub const GAINED_CELL_PX: u64 = 12;
 /// With this share of the page gained the output is of no use, percent.

@@ -129,7 +129,7 @@ fn lost(figures: &Figures) -> (bool, bool) {
 }
 
 fn merged(figures: &Figures) -> (bool, bool) {
-    let there = u64::from(figures.strokes - figures.strokes_lost.min(figures.strokes));
+    let there = u64::from(figures.strokes.saturating_sub(figures.pieces_gone));
     let fewer = there.saturating_sub(u64::from(figures.strokes_after));
     (fewer >= t::MERGED_STROKES && is_share(fewer, there, t::MERGED_PERCENT), false)
 }
