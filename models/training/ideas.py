@@ -25,9 +25,17 @@ class Plain(Denoiser):
     """No classical estimate: the page alone, and a correction of it, as the prototype has it."""
 
     def raw(self, page: Tensor) -> Tensor:
-        empty = page.new_ones(page.shape[0], 10, page.shape[2] // 2, page.shape[3] // 2)
-        out = self.body(torch.cat([F.pixel_unshuffle(page, 2), empty], 1))
-        return page + F.pixel_shuffle(out[:, :4], 2)
+        empty = torch.ones_like(page)
+        beside = page.new_ones(page.shape[0], 4, page.shape[2] // 2, page.shape[3] // 2)
+        out = self.body(self.seen(torch.cat([page, empty, empty], 1), beside))
+        return page + F.pixel_shuffle(out, 2)[:, :1]
+
+
+class Unstretched(Denoiser):
+    """No stretched pages among what it sees."""
+
+    def fields(self, page: Tensor, wide: Tensor, narrow: Tensor) -> Tensor:
+        return torch.cat([wide, narrow, torch.ones_like(wide), torch.ones_like(wide)], 1)
 
 
 class OnePaper(Denoiser):
@@ -71,11 +79,8 @@ class HalfMaps(Denoiser):
     """The whole network at half resolution: it predicts maps of ink and of paper, which stretch the page at full resolution."""
 
     def raw(self, page: Tensor) -> Tensor:
-        small = F.avg_pool2d(page, 2)
-        wide, narrow = self.papers(small)
-        coarse, fine = (model.divided(small, enlarged(paper, 2)) for paper in (wide, narrow))
-        out = self.body(torch.cat([*(F.pixel_unshuffle(p, 2) for p in (small, coarse, fine)), wide, narrow], 1))
-        residual, ink, paper = (enlarged(F.pixel_shuffle(out[:, i : i + 4], 2), 2) for i in (0, 4, 8))
+        out, _, _ = self.look(F.avg_pool2d(page, 2))
+        residual, ink, paper = enlarged(out, 2).chunk(3, 1)
         low = 0.5 * torch.sigmoid(ink - 2)
         return (page - low) / (torch.sigmoid(paper) - low).clamp(min=0.05) + residual
 
@@ -96,6 +101,7 @@ IDEAS: dict[str, type[Denoiser]] = {
     ADAMW: Denoiser,
     "no second blocks": Single,
     "one paper": OnePaper,
+    "no stretched pages": Unstretched,
     "gated": Gated,
     "half maps": HalfMaps,
     "relu": Relu,

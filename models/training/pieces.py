@@ -1,6 +1,6 @@
 """Fits the weights by which the gate tells strokes that are gone from stains that are rightly gone (src/pipeline/gate/pieces.rs).
 
-    NOISYOFFICE=path python pieces.py MODEL.onnx GATE [--seed 8000000 8010000] [--cases 200] [--pages FOLDER]
+    NOISYOFFICE=path python pieces.py MODEL.onnx GATE [--seed 8000000 8010000 9000000] [--cases 200] [--pages FOLDER]
 
 GATE is the compiled example `gate`. Cases are those of gate.py, good and damaged. A piece of ink that is gone was a stroke if the
 truth has ink there that is gone, too. The fit is a logistic regression by Newton's method; a page with many pieces weighs
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("gate", type=Path)
-    parser.add_argument("--seed", type=int, nargs="+", default=[8_000_000, 8_010_000])
+    parser.add_argument("--seed", type=int, nargs="+", default=[8_000_000, 8_010_000, 9_000_000])
     parser.add_argument("--cases", type=int, default=200, help="good ones and damaged ones of each seed")
     parser.add_argument("--pages", type=Path)
     args = parser.parse_args()

@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import measure
 import pages
-from model import Denoiser
+from model import SEEN, Denoiser
 from muon import Optimizer
 
 Settings = dict[str, Any]
+TURNED = 0.25  # part of the patches turned by a chance number of quarters
 
 
 def read_settings(path: Path) -> Settings:
@@ -70,7 +72,7 @@ class Feed:
         return noisy, clean
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Damaged and clean patches of a step, float32 [N, 1, P, P] in 0..1; turned, mirrored, stretched."""
+        """Damaged and clean patches of a step, float32 [N, 1, P, P] in 0..1; some are turned, some have other levels."""
         train = self.settings["train"]
         rng, pool = np.random.default_rng([train["seed"], step]), self._pool(step)
         count, side = train["batch"], train["patch_px"]
@@ -78,9 +80,10 @@ class Feed:
         for i in range(count):
             noisy, clean = self._page(rng, pool)
             top, left = (int(rng.integers(0, n - side + 1)) for n in noisy.shape)
-            turn, mirror = int(rng.integers(4)), int(rng.choice([-1, 1]))
+            # Never mirrored: that is how what shines through is known from what is written on this side.
+            turn = int(rng.integers(4)) if rng.random() < TURNED else 0
             cut = np.s_[top : top + side, left : left + side]
-            a, b = (np.rot90(p[cut], turn)[:, ::mirror] / np.float32(255) for p in (noisy, clean))
+            a, b = (np.rot90(p[cut], turn) / np.float32(255) for p in (noisy, clean))
             if rng.random() < 0.5 and not np.array_equal(a, b):
                 a = np.clip((a - 0.5) * rng.uniform(0.8, 1.15) + 0.5 + rng.uniform(-0.1, 0.08), 0, 1)
                 a = a ** rng.uniform(0.8, 1.3)
@@ -110,6 +113,17 @@ def rate_at(step: int, train: Settings) -> float:
     return train["rate"] * min(1.0, (step + 1) / train["warmup_steps"]) * fall
 
 
+def fitted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an older graph in today's shape: up to version 5 a network saw 14 channels, and grew by transposed
+    convolutions of 2 x 2. What it did not see has no weight yet; blocks it lacks begin as the identity."""
+    now = dict(weights)
+    if weights["head.weight"].shape[1] < SEEN:
+        now["head.weight"] = F.pad(weights["head.weight"], (0, 0, 0, 0, 0, SEEN - weights["head.weight"].shape[1]))
+        for name in [name for name in weights if name.startswith("up.") and weights[name].ndim == 4]:
+            now[name] = weights[name].mean((2, 3)).T[:, :, None, None].contiguous()
+    return now
+
+
 class Trainer:
     """The network, its running mean, the optimiser and the step; all of it goes into a checkpoint."""
 
@@ -121,9 +135,11 @@ class Trainer:
         self.net, self.mean = (build(**settings["model"]).to(self.device) for _ in range(2))
         self.mean.load_state_dict(self.net.state_dict())
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Fused by the compiler, a step takes three quarters of the time; it takes a minute to compile.
+        # Fused by the compiler, a step is shorter on some machines; it takes a minute to compile.
         self.raw = torch.compile(self.net.raw) if self.train["compile"] else self.net.raw
         self.optimizer = Optimizer(self.net, self.train["rate"], self.train["weight_decay"])
+        # Processors without AVX-512 compute with bfloat16 several times slower than with float32.
+        self.is_short = self.device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
         self.step = 0
 
     def load(self, begin: Path | None = None) -> None:
@@ -133,8 +149,7 @@ class Trainer:
             held = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(begin)).graph.initializer}
             weights = {name.removeprefix("net."): torch.from_numpy(array.copy()) for name, array in held.items()}
             for net in (self.net, self.mean):
-                # Blocks that the graph lacks begin as the identity.
-                missing = net.load_state_dict(weights, strict=False).missing_keys
+                missing = net.load_state_dict(fitted(weights), strict=False).missing_keys
                 assert all(name.startswith("refine.") for name in missing), missing
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)
@@ -155,7 +170,7 @@ class Trainer:
         x, y = (t.to(self.device) for t in batch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step, self.train)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_short):
             raw = self.raw(x.contiguous(memory_format=torch.channels_last))
         loss = loss_of(raw.float(), y, self.step / self.train["steps"], self.train["square_weight"])
         self.optimizer.zero_grad()

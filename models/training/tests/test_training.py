@@ -111,6 +111,21 @@ def test_a_training_can_begin_with_the_weights_of_a_shipped_graph(tmp_path: Path
     assert all(torch.equal(value, trainer.mean.state_dict()[name]) for name, value in net.state_dict().items())
 
 
+def test_a_training_can_begin_with_the_weights_of_an_older_graph() -> None:
+    today = Denoiser((8, 8, 8), 1).state_dict()
+    older = {name: weight for name, weight in today.items() if not name.startswith("up.")}
+    older["head.weight"] = torch.randn(8, 14, 3, 3)
+    for level in range(2):  # grown by transposed convolutions, inputs first
+        older |= {f"up.{level}.weight": torch.randn(8, 8, 2, 2), f"up.{level}.bias": torch.randn(8)}
+    fitted = train.fitted(older)
+    assert {name: weight.shape for name, weight in fitted.items()} == {name: weight.shape for name, weight in today.items()}
+    assert torch.equal(fitted["head.weight"][:, :14], older["head.weight"]) and not fitted["head.weight"][:, 14:].any()
+    x = torch.randn(1, 8, 4, 4)
+    grown = torch.nn.functional.conv_transpose2d(x, older["up.0.weight"], older["up.0.bias"], stride=2)
+    mean = torch.nn.functional.conv2d(x, fitted["up.0.weight"], fitted["up.0.bias"])
+    assert torch.allclose(torch.nn.functional.avg_pool2d(grown, 2), mean, atol=1e-5)
+
+
 def test_estimates_beyond_black_and_white_are_errors_only_where_the_truth_is_between() -> None:
     truth = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.5])[None, None, None]
     right = torch.tensor([1.2, 1.0, -0.3, 0.0, 0.5])[None, None, None]

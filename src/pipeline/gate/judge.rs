@@ -168,7 +168,7 @@ impl Judge {
                 bits::widen(&mut row.kept);
             }
             if let Some(done) = y.checked_sub(REACH) {
-                judge.row(done, &page.pixels[done * width..(done + 1) * width], pictures);
+                judge.row(done, &page.pixels[done * width..(done + 1) * width], paper, pictures);
             }
         }
         judge
@@ -233,15 +233,19 @@ impl Judge {
         }
     }
 
-    fn row(&mut self, y: usize, levels: &[u8], pictures: &Mask) {
+    fn row(&mut self, y: usize, levels: &[u8], paper: &Paper, pictures: &Mask) {
         for word in 0..self.words {
             let is_near = (0..ROWS).fold(0, |bits, away| bits | self.near(y, away).near[word]);
             let is_kept = (REACH - 1..=REACH + 1).fold(0, |bits, away| bits | self.near(y, away).kept[word]);
             let looked_at = !pictures.word(y, word);
             let row = &self.rows[y % ROWS];
             self.lost[word] = row.ink[word] & !is_kept & looked_at;
-            let block = &mut self.blocks.blocks[y / BLOCK_PX * self.words + word];
-            block.gained_px += (row.out[word] & !is_near & looked_at).count_ones();
+            let gained = row.out[word] & !is_near & looked_at;
+            if gained != 0 {
+                let lights = self.lights.get_or_insert_with(|| Lights::of(paper));
+                let block = &mut self.blocks.blocks[y / BLOCK_PX * self.words + word];
+                block.gained_px += lights.light_px(y / CELL_PX * paper.columns, levels, word, gained);
+            }
         }
         let Self { rows, before, gone, after, figures, edges, pieces, lost, .. } = self;
         let row = &rows[y % ROWS];
@@ -333,6 +337,16 @@ impl Lights {
         let ink = if sorted.is_empty() { 0 } else { u32::from(*sorted.select_nth_unstable(first).1) };
         let least = |wide: &u8| ink + u32::from(*wide).saturating_sub(ink) * t::CELL_LIGHT_PERCENT / 100;
         Self { least: wide.iter().map(least).collect(), dark: paper.dark.clone() }
+    }
+
+    /// How many of these pixels, bits of a word of a row whose first cell this is, are light for their surroundings.
+    fn light_px(&self, first: usize, levels: &[u8], word: usize, bits: u64) -> u32 {
+        let is_light = |x: usize| {
+            let (level, least) = (levels.get(x), self.least.get(first + x / CELL_PX));
+            level.zip(least).is_some_and(|(level, least)| u32::from(*level) >= *least)
+        };
+        let count = (0..WORD_PX).filter(|bit| bits >> bit & 1 == 1 && is_light(word * WORD_PX + bit)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Whether the cell, with this mean, is light for its surroundings, and holds nothing much darker.

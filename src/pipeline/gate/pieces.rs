@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::components::{Component, Edges};
 
 /// Weights, in the order of [`features`]; above 0 a piece was no stroke.
-const WEIGHTS: [f32; FEATURES] = [3.54, 6.09, 2.30, -1.09, 3.74, -4.94, -2.20, 2.77, -1.25];
+const WEIGHTS: [f32; FEATURES] = [3.54, 5.82, 0.39, -1.10, 3.12, -6.63, -2.06, 4.00, 0.64];
 const FEATURES: usize = 9;
 /// A piece of at most so many pixels can be a speck.
 const SPECK_PX: u32 = 45;

@@ -107,12 +107,12 @@ pub const INK_PX_MIN: u64 = 200;
 pub const MERGED_STROKES: u64 = 6;
 /// … by this share, percent: cleaning sharpens, so there are more as a rule.
 pub const MERGED_PERCENT: u64 = 25;
-/// Ink gained in one block, pixels: a blot of 2 pixels in radius; good outputs gain 6 at most.
-pub const GAINED_BLOCK_PX: u32 = 14;
+/// Ink gained in one block, pixels: a blot of 2 pixels in radius.
+pub const GAINED_BLOCK_PX: u32 = 16;
 /// … and on the page.
-pub const GAINED_PX: u64 = 40;
-/// Squares of 8 pixels gained: grain hides single pixels, and two squares can be a letter that was hardly there.
-pub const GAINED_CELLS: u32 = 3;
+pub const GAINED_PX: u64 = 80;
+/// Squares of 8 pixels gained: grain hides single pixels, and three squares can be a letter that was hardly there.
+pub const GAINED_CELLS: u32 = 4;
 /// … unless so many single pixels say the same.
 pub const GAINED_CELL_PX: u64 = 12;
 /// With this share of the page gained the output is of no use, percent.
