@@ -169,15 +169,19 @@ def judged(program: Path, cases: list[Case], *options: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def collect(args: argparse.Namespace) -> tuple[list[Case], list[Case], Counter[str]]:
-    """Good and damaged cases, and how many outputs of each source were not good."""
+def collect(
+    args: argparse.Namespace, office: Path | None, only_office: bool = False
+) -> tuple[list[Case], list[Case], Counter[str]]:
+    """Good and damaged cases, and how many outputs of each source were not good. At most half of each are of NoisyOffice,
+    or all of them."""
     net, rng = session(args.model), np.random.default_rng(args.seed)
-    office = os.environ.get("NOISYOFFICE")
+    most = 1 if only_office else 2
     good: list[Case] = []
     bad: list[Case] = []
     counts: Counter[str] = Counter()
-    for pair in sources(Path(office) if office else None, args.seed, args.pages):
-        if len(good) >= args.good and len(bad) >= args.damaged:
+    for pair in sources(office, args.seed, args.pages):
+        is_over = only_office and pair.kind == "s"
+        if is_over or (len(good) >= args.good and len(bad) >= args.damaged):
             break
         if np.array_equal(pair.noisy, pair.clean):
             continue
@@ -187,10 +191,9 @@ def collect(args: argparse.Namespace) -> tuple[list[Case], list[Case], Counter[s
         if not is_good(pair.clean, output):
             counts[f"{source} outputs that were not good"] += 1
             continue
-        # At most half of each are of NoisyOffice.
-        if len(good) < (args.good if source == "synthetic" else args.good // 2):
+        if len(good) < (args.good if source == "synthetic" else args.good // most):
             good.append(Case(pair.noisy, output, source, pair.clean))
-        if len(bad) < (args.damaged if source == "synthetic" else args.damaged // 2):
+        if len(bad) < (args.damaged if source == "synthetic" else args.damaged // most):
             kind = DAMAGES[len(bad) % len(DAMAGES)]
             out = damaged(rng, kind, output, pair.clean)
             bad += [Case(pair.noisy, out, kind, pair.clean)] if out is not None else []
@@ -217,7 +220,8 @@ def main() -> None:
     parser.add_argument("--wrong", type=Path, help="a folder for pictures of what was judged wrongly")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    good, bad, counts = collect(args)
+    office = os.environ.get("NOISYOFFICE")
+    good, bad, counts = collect(args, Path(office) if office else None)
     answers = judged(args.gate, good), judged(args.gate, bad)
     print("| outputs | pages | " + " | ".join(VERDICTS) + " |\n|---|---|---|---|---|")
     print("\n".join(table("good", good, answers[0]) + table("damaged", bad, answers[1])))

@@ -1,6 +1,7 @@
 //! Connected components of ink, row by row: what is open is kept, what has ended is handed out. Memory grows with the width of
 //! the page, never with its height.
 
+use super::Plane;
 use super::bits;
 
 /// What a component has added up.
@@ -20,6 +21,8 @@ pub struct Component {
     pub bottom_px: usize,
     /// Its edges to the left and to the right.
     pub edges: Edges,
+    /// Its edges above and below, in the middle of each run.
+    pub ends: Edges,
 }
 
 /// Ends of runs, and how the page rises there from ink to paper.
@@ -45,6 +48,15 @@ impl Edges {
         })
     }
 
+    /// The edge in a column, from the second pixel within to the second without, and four further out.
+    fn upright(page: &Plane<'_>, x: usize, rows: [Option<usize>; 3]) -> Self {
+        let last = page.height().saturating_sub(1);
+        let level =
+            |y: Option<usize>| page.pixels.get(y.unwrap_or(0).min(last) * page.width + x).copied().map_or(0, i32::from);
+        let [ink, near, far] = rows.map(level);
+        Self { count: 1, rise: near - ink, rise_beyond: far - near }
+    }
+
     /// Both together.
     #[must_use]
     pub const fn with(&self, other: &Self) -> Self {
@@ -65,6 +77,7 @@ impl Component {
         self.top_px = self.top_px.min(other.top_px);
         self.bottom_px = self.bottom_px.max(other.bottom_px);
         self.edges = self.edges.with(&other.edges);
+        self.ends = self.ends.with(&other.ends);
     }
 }
 
@@ -87,11 +100,19 @@ pub struct Components {
 }
 
 impl Components {
-    /// Adds a row: its levels, its ink, and which of it is certain. `ended` gets every component that does not reach
+    /// Adds a row of the page: its ink, and which of it is certain. `ended` gets every component that does not reach
     /// into this row. Pixels that touch by a corner belong together.
-    pub fn row(&mut self, y: usize, levels: &[u8], ink: &[u64], certain: &[u64], ended: &mut impl FnMut(&Component)) {
+    pub fn row(
+        &mut self,
+        y: usize,
+        page: &Plane<'_>,
+        ink: &[u64],
+        certain: &[u64],
+        ended: &mut impl FnMut(&Component),
+    ) {
         self.next.clear();
         let mut above = 0;
+        let levels = page.pixels.get(y * page.width..(y + 1) * page.width).unwrap_or_default();
         let Self { runs, next, open, joined, .. } = self;
         bits::runs(ink, |start, end| {
             while runs.get(above).is_some_and(|run| run.end < start) {
@@ -100,8 +121,20 @@ impl Components {
             let certain_px = bits::count(certain, start, end);
             let area_px = u32::try_from(end - start).unwrap_or(u32::MAX);
             let edges = Edges::of(levels, start, end);
-            let run =
-                Component { area_px, certain_px, left_px: start, right_px: end, top_px: y, bottom_px: y + 1, edges };
+            let middle = usize::midpoint(start, end);
+            let is_top = !runs[above..].iter().take_while(|run| run.start <= middle).any(|run| run.end > middle);
+            let up = [Some(y + 1), y.checked_sub(2), y.checked_sub(6)];
+            let ends = if is_top { Edges::upright(page, middle, up) } else { Edges::default() };
+            let run = Component {
+                area_px,
+                certain_px,
+                left_px: start,
+                right_px: end,
+                top_px: y,
+                bottom_px: y + 1,
+                edges,
+                ends,
+            };
             let mut owner = None;
             for touching in runs[above..].iter().take_while(|run| run.start <= end) {
                 let other = root(joined, touching.owner);
@@ -125,6 +158,18 @@ impl Components {
             });
             next.push(Run { start, end, owner });
         });
+        let mut below = 0;
+        for run in &self.runs {
+            let middle = usize::midpoint(run.start, run.end);
+            while self.next.get(below).is_some_and(|next| next.end <= middle) {
+                below += 1;
+            }
+            if self.next.get(below).is_none_or(|next| next.start > middle) {
+                let down = [y.checked_sub(2), Some(y + 1), Some(y + 5)];
+                let owner = root(&mut self.joined, run.owner);
+                self.open[owner].ends = self.open[owner].ends.with(&Edges::upright(page, middle, down));
+            }
+        }
         self.hand_out(ended);
     }
 
@@ -175,12 +220,13 @@ mod tests {
     fn found(picture: &[&str]) -> Vec<Component> {
         let mut components = Components::default();
         let mut all = Vec::new();
+        let pixels: Vec<u8> = picture.concat().bytes().map(|byte| if byte == b'.' { 200 } else { 50 }).collect();
+        let page = Plane { width: picture[0].len(), pixels: &pixels };
         for (y, line) in picture.iter().enumerate() {
             let word = |wanted: &[u8]| {
                 (0..).zip(line.bytes()).fold(0u64, |word, (at, byte)| word | u64::from(wanted.contains(&byte)) << at)
             };
-            let levels: Vec<u8> = line.bytes().map(|byte| if byte == b'.' { 200 } else { 50 }).collect();
-            components.row(y, &levels, &[word(b"#a")], &[word(b"a")], &mut |component| all.push(*component));
+            components.row(y, &page, &[word(b"#a")], &[word(b"a")], &mut |component| all.push(*component));
         }
         components.finish(&mut |component| all.push(*component));
         all.sort_by_key(|component| (component.top_px, component.left_px));
@@ -200,6 +246,8 @@ mod tests {
     fn edges_rise_from_ink_to_paper() {
         let all = found(&["......##........", "................"]);
         assert_eq!(all[0].edges, Edges { count: 2, rise: 300, rise_beyond: 0 });
+        let upright = found(&["........", "........", "..###...", "..###...", "........", "........"]);
+        assert_eq!(upright[0].ends, Edges { count: 2, rise: 300, rise_beyond: 0 });
         let levels = [200, 190, 180, 150, 120, 90, 60, 50, 50, 60, 90, 120, 150, 180];
         let soft = Edges::of(&levels, 6, 10);
         assert_eq!((soft.rise, soft.rise_beyond), (120 - 50 + 120 - 50, 200 - 120 + 180 - 120));

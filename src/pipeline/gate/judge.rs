@@ -168,7 +168,7 @@ impl Judge {
                 bits::widen(&mut row.kept);
             }
             if let Some(done) = y.checked_sub(REACH) {
-                judge.row(done, &page.pixels[done * width..(done + 1) * width], paper, pictures);
+                judge.row(done, page, paper, pictures);
             }
         }
         judge
@@ -233,7 +233,8 @@ impl Judge {
         }
     }
 
-    fn row(&mut self, y: usize, levels: &[u8], paper: &Paper, pictures: &Mask) {
+    fn row(&mut self, y: usize, page: &Plane<'_>, paper: &Paper, pictures: &Mask) {
+        let levels = &page.pixels[y * page.width..(y + 1) * page.width];
         for word in 0..self.words {
             let is_near = (0..ROWS).fold(0, |bits, away| bits | self.near(y, away).near[word]);
             let is_kept = (REACH - 1..=REACH + 1).fold(0, |bits, away| bits | self.near(y, away).kept[word]);
@@ -249,10 +250,10 @@ impl Judge {
         }
         let Self { rows, before, gone, after, figures, edges, pieces, lost, .. } = self;
         let row = &rows[y % ROWS];
-        before.row(y, levels, &row.ink, &row.certain, &mut |component| was_there(figures, edges, component));
-        gone.row(y, levels, lost, &row.certain, &mut |component| is_gone(figures, pieces, component));
+        before.row(y, page, &row.ink, &row.certain, &mut |component| was_there(figures, edges, component));
+        gone.row(y, page, lost, &row.certain, &mut |component| is_gone(figures, pieces, component));
         let mut count = |component: &Component| figures.strokes_after += u32::from(holds_ink(component));
-        after.row(y, levels, &row.out, &row.certain, &mut count);
+        after.row(y, page, &row.out, &row.certain, &mut count);
     }
 
     /// No rows follow: what is still open has ended.

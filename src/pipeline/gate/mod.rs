@@ -17,6 +17,8 @@ mod tests;
 pub mod thresholds;
 mod tones;
 mod verdict;
+#[allow(clippy::approx_constant, reason = "fitted numbers that happen to be close to others")]
+mod weights;
 
 use serde::{Deserialize, Serialize};
 

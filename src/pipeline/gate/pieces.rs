@@ -1,16 +1,16 @@
 //! Whether a piece of ink that is gone was a stroke, or a stain, a speck, a ring or a shadow that is rightly gone.
 //!
-//! A logistic regression over what is known of the piece, fitted to pieces whose truth is known
-//! (`models/training/pieces.py`; figures in `docs/gate.md`). Strokes have edges as sharp as the rest of the page, with
-//! paper right behind them; stains have softer ones, and specks sharper ones than print.
+//! A perceptron with one hidden layer over what is known of the piece, fitted to pieces whose truth is known
+//! (`models/training/pieces.py` writes `weights.rs`; figures in `docs/gate.md`). Strokes have edges as sharp as the rest of the
+//! page on all sides, with paper right behind them; stains have softer ones, and specks sharper ones than print.
 
 use serde::Serialize;
 
 use super::components::{Component, Edges};
+use super::weights::{HIDDEN, OUTPUT};
 
-/// Weights, in the order of [`features`]; above 0 a piece was no stroke.
-const WEIGHTS: [f32; FEATURES] = [3.54, 5.82, 0.39, -1.10, 3.12, -6.63, -2.06, 4.00, 0.64];
-const FEATURES: usize = 9;
+/// Numbers of a piece.
+pub(super) const FEATURES: usize = 10;
 /// A piece of at most so many pixels can be a speck.
 const SPECK_PX: u32 = 45;
 /// Sharpness of a page without strokes, levels.
@@ -33,9 +33,9 @@ pub struct Piece {
     pub bottom_px: usize,
     /// Pixels.
     pub area_px: u32,
-    /// What the regression weighs.
+    /// What is weighed.
     pub features: [f32; FEATURES],
-    /// What it says of the piece.
+    /// What comes of it.
     pub was_stroke: bool,
 }
 
@@ -58,28 +58,40 @@ pub fn was_stroke(piece: &Component, sharpness: f32) -> bool {
     if piece.right_px - piece.left_px >= RULE_FLAT * (piece.bottom_px - piece.top_px) {
         return true;
     }
-    let score: f32 = features(piece, sharpness).iter().zip(WEIGHTS).map(|(feature, weight)| feature * weight).sum();
-    score < 0.0
+    score(&features(piece, sharpness)) < 0.0
+}
+
+/// Above 0 a piece was no stroke.
+fn score(features: &[f32; FEATURES]) -> f32 {
+    let units = HIDDEN.iter().map(|(weights, bias)| (dot(weights, features) + bias).tanh());
+    OUTPUT.0.iter().zip(units).map(|(weight, unit)| weight * unit).sum::<f32>() + OUTPUT.1
+}
+
+fn dot(weights: &[f32; FEATURES], features: &[f32; FEATURES]) -> f32 {
+    weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum()
 }
 
 fn features(piece: &Component, sharpness: f32) -> [f32; FEATURES] {
     let number = |count: usize| f32::from(u16::try_from(count.max(1)).unwrap_or(u16::MAX));
     let (area, certain) = (number(piece.area_px as usize), number(piece.certain_px as usize));
     let (width, height) = (number(piece.right_px - piece.left_px), number(piece.bottom_px - piece.top_px));
-    let rise = (mean(piece.edges.rise, piece.edges.count) / sharpness).clamp(-0.5, 2.5);
-    let beyond = (mean(piece.edges.rise_beyond, piece.edges.count) / sharpness).clamp(-1.0, 1.5);
+    let [rise, rise_upright] =
+        [piece.edges, piece.ends].map(|edges| (mean(edges.rise, edges.count) / sharpness).clamp(-0.5, 2.5));
+    let [beyond, beyond_upright] =
+        [piece.edges, piece.ends].map(|edges| (mean(edges.rise_beyond, edges.count) / sharpness).clamp(-1.0, 1.5));
     let thickness = area / number(piece.edges.count as usize / 2).max(width);
     let speck = if piece.area_px <= SPECK_PX { 1.0 } else { 0.0 };
     [
-        rise * rise,
+        rise,
         beyond,
+        rise_upright,
+        beyond_upright,
         certain / area,
         (width / height).ln().abs(),
         thickness.ln(),
+        area.ln(),
         speck * area / (width * height),
-        rise * area.ln(),
         speck,
-        1.0,
     ]
 }
 
@@ -99,7 +111,8 @@ mod tests {
         let count = 2 * runs * u32::try_from(height).unwrap();
         let ends = i32::try_from(count).unwrap();
         let edges = Edges { count, rise: rise * ends, rise_beyond: beyond * ends };
-        Component { area_px, certain_px, left_px: 50, right_px: 50 + width, top_px: 9, bottom_px: 9 + height, edges }
+        let (right_px, bottom_px) = (50 + width, 9 + height);
+        Component { area_px, certain_px, left_px: 50, right_px, top_px: 9, bottom_px, edges, ends: edges }
     }
 
     #[test]
@@ -120,7 +133,7 @@ mod tests {
     fn what_is_soft_is_soft_for_its_page() {
         let large = piece([40, 60], 2, [900, 700], [40, 5]);
         assert!(was_stroke(&large, 42.0) && !was_stroke(&large, 160.0));
-        let nothing = Component { edges: Edges::default(), ..piece([3, 3], 0, [0, 0], [0, 0]) };
+        let nothing = Component { edges: Edges::default(), ends: Edges::default(), ..piece([3, 3], 0, [0, 0], [0, 0]) };
         assert!(features(&nothing, sharpness(&Edges::default())).iter().all(|feature| feature.is_finite()));
     }
 }

@@ -48,7 +48,7 @@ fn has_nothing_stray(page: &Plane<'_>, stray_max: u64, specks_max: u64) -> bool 
     for (y, row) in page.pixels.chunks_exact(page.width.max(1)).enumerate() {
         bits::darker(row, &shown, &mut shown_bits);
         bits::darker(row, &ink, &mut ink_bits);
-        components.row(y, row, &shown_bits, &ink_bits, &mut ended);
+        components.row(y, page, &shown_bits, &ink_bits, &mut ended);
     }
     components.finish(&mut ended);
     stray <= stray_max && specks <= specks_max
