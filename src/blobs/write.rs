@@ -210,18 +210,19 @@ impl Upload {
     }
 }
 
-/// In a task of its own: nobody would know the id of an upload whose begin is given up before its answer.
+/// In a task of its own: nobody would know the id of an upload whose begin is given up before its answer. The answer comes as an
+/// [`Upload`], which ends itself wherever it is dropped: even on its way to one who has just gone.
 async fn begin(blobs: &Blobs, path: &Path) -> Result<Box<dyn MultipartUpload>, BlobError> {
     let (tell, told) = oneshot::channel();
     let (task_blobs, task_path) = (blobs.clone(), path.clone());
     tokio::spawn(async move {
         let begun = task_blobs.store.put_multipart(&task_path).await;
-        if let Err(Ok(given_up)) = tell.send(begun) {
-            abort(&task_blobs, &task_path, given_up).await;
-        }
+        // Nobody listens any more: what was begun ends here.
+        let _ = tell.send(begun.map(|inner| Upload { blobs: task_blobs, path: task_path, inner: Some(inner) }));
     });
-    let begun = told.await.map_err(|_| BlobError::Unavailable("the program is ending".to_owned()))?;
-    begun.map_err(|error| blobs.failed_put(error))
+    let ending = || BlobError::Unavailable("the program is ending".to_owned());
+    let begun = told.await.map_err(|_| ending())?;
+    begun.map_err(|error| blobs.failed_put(error))?.inner.take().ok_or_else(ending)
 }
 
 async fn abort(blobs: &Blobs, path: &Path, mut inner: Box<dyn MultipartUpload>) {
