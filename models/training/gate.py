@@ -31,7 +31,7 @@ HOLE_PX = 40  # a part of a stroke that is gone as a whole
 
 
 VERDICTS = ("clean", "review", "kept_original")
-DAMAGES = ("erased", "blotched", "blanked")
+DAMAGES = ("erased", "blotched", "blanked", "merged")
 
 
 class Case(NamedTuple):
@@ -147,6 +147,14 @@ def blanked(rng: np.random.Generator, output: np.ndarray) -> np.ndarray:
     return out
 
 
+def merged(rng: np.random.Generator, output: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
+    """Strokes swollen by 3 to 5 pixels until they run together; None where at least 60 % of them stay apart."""
+    side = int(rng.integers(3, 6))
+    out = cv2.erode(output, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    strokes = len(components(truth < INK, 8)[1])
+    return out if strokes >= 12 and len(components(out < INK, 8)[1]) <= 0.6 * strokes else None
+
+
 def damaged(rng: np.random.Generator, kind: str, output: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
     """An output of which something was taken or to which something was added; None where that cannot be."""
     if kind == "blotched":
@@ -157,6 +165,8 @@ def damaged(rng: np.random.Generator, kind: str, output: np.ndarray, truth: np.n
         out = blanked(rng, output)
         harm = ((out > FADED) != (truth > FADED)) & (output.astype(int) != out)
         return out if harm.sum() >= 300 else None
+    if kind == "merged":
+        return merged(rng, output, truth)
     return erased(rng, output, truth)
 
 

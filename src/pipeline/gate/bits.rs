@@ -55,6 +55,28 @@ pub fn runs(bits: &[u64], mut found: impl FnMut(usize, usize)) {
     }
 }
 
+/// Clears every run of set bits that holds none of the bits of `marks`, which has as many words.
+pub fn keep_runs(bits: &mut [u64], marks: &[u64]) {
+    if marks.iter().all(|word| *word == 0) {
+        bits.fill(0);
+        return;
+    }
+    let whole = bits.to_vec();
+    runs(&whole, |start, end| {
+        if count(marks, start, end) == 0 {
+            clear(bits, start, end);
+        }
+    });
+}
+
+/// Clears the bits from `start` to before `end`.
+fn clear(bits: &mut [u64], start: usize, end: usize) {
+    for (at, word) in bits.iter_mut().enumerate().take(end.div_ceil(WORD_PX)).skip(start / WORD_PX) {
+        let (from, to) = (start.saturating_sub(at * WORD_PX), (end - at * WORD_PX).min(WORD_PX));
+        *word &= !((u64::MAX >> (WORD_PX - to)) & (u64::MAX << from));
+    }
+}
+
 /// Set bits from `start` to before `end`.
 #[must_use]
 pub fn count(bits: &[u64], start: usize, end: usize) -> u32 {
@@ -111,6 +133,15 @@ mod tests {
             for at in 0..pixels.len() {
                 let near = at.saturating_sub(1)..(at + 2).min(pixels.len());
                 prop_assert_eq!(wide[at / 64] >> (at % 64) & 1 == 1, pixels[near].contains(&true));
+            }
+            // Every fifth pixel is a mark.
+            let marks: Vec<bool> = (0..pixels.len()).map(|at| at % 5 == 0).collect();
+            let mut kept = words.clone();
+            keep_runs(&mut kept, &pack(&marks));
+            for run in pixels.chunk_by(|a, b| a == b) {
+                let start = run.as_ptr() as usize - pixels.as_ptr() as usize;
+                let is_kept = run[0] && marks[start..start + run.len()].contains(&true);
+                prop_assert!((start..start + run.len()).all(|at| (kept[at / 64] >> (at % 64) & 1 == 1) == is_kept));
             }
         }
     }

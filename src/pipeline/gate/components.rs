@@ -57,6 +57,18 @@ impl Edges {
         Self { count: 1, rise: near - ink, rise_beyond: far - near }
     }
 
+    /// Mean rise, levels; 0 without edges.
+    #[must_use]
+    pub fn mean_rise(&self) -> f32 {
+        mean(self.rise, self.count)
+    }
+
+    /// Mean rise further out, levels; 0 without edges.
+    #[must_use]
+    pub fn mean_rise_beyond(&self) -> f32 {
+        mean(self.rise_beyond, self.count)
+    }
+
     /// Both together.
     #[must_use]
     pub const fn with(&self, other: &Self) -> Self {
@@ -66,6 +78,12 @@ impl Edges {
             rise_beyond: self.rise_beyond.saturating_add(other.rise_beyond),
         }
     }
+}
+
+/// A mean of levels, to a sixteenth.
+fn mean(sum: i32, count: u32) -> f32 {
+    let sixteenths = i64::from(sum) * 16 / i64::from(count.max(1));
+    f32::from(i16::try_from(sixteenths).unwrap_or(i16::MAX)) / 16.0
 }
 
 impl Component {

@@ -2,10 +2,11 @@
 
 use super::bits::{self, WORD_PX};
 use super::components::{Component, Components, Edges};
-use super::paper::{self, CELL_PX, Paper};
+use super::gains::Gains;
+use super::paper::{CELL_PX, Paper};
 use super::pieces::{self, Piece};
 use super::thresholds as t;
-use super::{Cell, Figures, Mask, Plane};
+use super::{Figures, Mask, Plane};
 
 /// Rows above and below that are looked at for ink near a pixel.
 const REACH: usize = 2;
@@ -100,18 +101,19 @@ struct Judge {
     gone: Components,
     after: Components,
     figures: Figures,
+    /// Pixels of the page's strokes, soft edges included, and of the components that hold them in the output.
+    areas: [u64; 2],
     /// Edges of the page's strokes.
     edges: Edges,
     /// What is gone and may have been a stroke.
     pieces: Vec<Component>,
-    /// See [`Lights`]; made for the first cell that needs it.
-    lights: Option<Lights>,
+    gains: Gains,
     /// May have been ink and is none any more.
     lost: Vec<u64>,
+    /// Was blank and is ink.
+    gained: Vec<u64>,
     /// Whether the paper is white nearly everywhere.
     is_white: bool,
-    /// Sums of the levels in each cell of the row of cells, before and after.
-    sums: Vec<[u16; 2]>,
 }
 
 /// Compares `page`, whose paper is `paper`, with the rows that `output` writes, each as wide as the page. Pictures are left out.
@@ -152,10 +154,6 @@ impl Judge {
                 let before = &page.pixels[y * width..(y + 1) * width];
                 output(y, &mut out);
                 judge.blocks.change(y, before, &out);
-                judge.add(before, &out);
-                if (y + 1) % CELL_PX == 0 {
-                    judge.cells(y, paper, pictures);
-                }
                 let row = &mut judge.rows[y % ROWS];
                 bits::darker(before, &limits.ink, &mut row.ink);
                 bits::darker(before, &limits.certain, &mut row.certain);
@@ -166,9 +164,13 @@ impl Judge {
                     bits::widen(&mut row.near);
                 }
                 bits::widen(&mut row.kept);
+                judge.gains.add(y, before, &out, &row.out);
+                if (y + 1) % CELL_PX == 0 {
+                    judge.gains.cells(y, page, paper, pictures);
+                }
             }
             if let Some(done) = y.checked_sub(REACH) {
-                judge.row(done, page, paper, pictures);
+                judge.row(done, page, pictures);
             }
         }
         judge
@@ -187,12 +189,13 @@ impl Judge {
             gone: Components::default(),
             after: Components::default(),
             figures: Figures::default(),
+            areas: [0, 0],
             edges: Edges::default(),
             pieces: Vec::new(),
-            lights: None,
+            gains: Gains::new(words),
             lost: vec![0; words],
+            gained: vec![0; words],
             is_white: false,
-            sums: Vec::new(),
         }
     }
 
@@ -204,64 +207,29 @@ impl Judge {
         }
     }
 
-    fn add(&mut self, before: &[u8], after: &[u8]) {
-        self.sums.resize(before.len() / CELL_PX, [0, 0]);
-        let sum = |pixels: &[u8]| pixels.iter().map(|level| u16::from(*level)).sum::<u16>();
-        let cells = before.chunks_exact(CELL_PX).zip(after.chunks_exact(CELL_PX));
-        for (sums, (before, after)) in self.sums.iter_mut().zip(cells) {
-            *sums = [sums[0] + sum(before), sums[1] + sum(after)];
-        }
-    }
-
-    /// Looks at the cells whose last row is `y`: blank on the whole, whatever their grain, and mostly ink in the output.
-    fn cells(&mut self, y: usize, paper: &Paper, pictures: &Mask) {
-        const PIXELS: u32 = 64;
-        let depth = t::CELL_BLANK_DEPTH * paper.contrast.clamp(t::CONTRAST_MIN, t::CONTRAST_FULL) / t::CONTRAST_FULL;
-        let levels = paper.row(y).iter().zip(pictures.row(y).iter().copied().chain(std::iter::repeat(Cell::Page)));
-        for (column, (sums, (level, cell))) in self.sums.iter_mut().zip(levels).enumerate() {
-            let [before, after] = std::mem::take(sums).map(u32::from);
-            let is_blank = *level >= t::PAPER_MIN && before * 100 >= u32::from(*level) * PIXELS * (100 - depth);
-            if cell != Cell::Page || !is_blank || after > u32::from(t::CELL_OUT_INK) * PIXELS {
-                continue;
-            }
-            let lights = self.lights.get_or_insert_with(|| Lights::of(paper));
-            if lights.is_light(y / CELL_PX * paper.columns + column, before / PIXELS) {
-                self.figures.cells_gained += 1;
-                let block = y / BLOCK_PX * self.words + column * CELL_PX / BLOCK_PX;
-                self.blocks.blocks[block].cells_gained += 1;
-            }
-        }
-    }
-
-    fn row(&mut self, y: usize, page: &Plane<'_>, paper: &Paper, pictures: &Mask) {
-        let levels = &page.pixels[y * page.width..(y + 1) * page.width];
+    fn row(&mut self, y: usize, page: &Plane<'_>, pictures: &Mask) {
         for word in 0..self.words {
             let is_near = (0..ROWS).fold(0, |bits, away| bits | self.near(y, away).near[word]);
             let is_kept = (REACH - 1..=REACH + 1).fold(0, |bits, away| bits | self.near(y, away).kept[word]);
             let looked_at = !pictures.word(y, word);
             let row = &self.rows[y % ROWS];
             self.lost[word] = row.ink[word] & !is_kept & looked_at;
-            let gained = row.out[word] & !is_near & looked_at;
-            if gained != 0 {
-                let lights = self.lights.get_or_insert_with(|| Lights::of(paper));
-                let block = &mut self.blocks.blocks[y / BLOCK_PX * self.words + word];
-                block.gained_px += lights.light_px(y / CELL_PX * paper.columns, levels, word, gained);
-            }
+            self.gained[word] = row.out[word] & !is_near & looked_at;
         }
-        let Self { rows, before, gone, after, figures, edges, pieces, lost, .. } = self;
+        let Self { rows, before, gone, after, gains, figures, areas, edges, pieces, lost, gained, .. } = self;
         let row = &rows[y % ROWS];
-        before.row(y, page, &row.ink, &row.certain, &mut |component| was_there(figures, edges, component));
+        gains.pixels(y, page, &row.out, gained);
+        before.row(y, page, &row.ink, &row.certain, &mut |component| was_there(figures, areas, edges, component));
         gone.row(y, page, lost, &row.certain, &mut |component| is_gone(figures, pieces, component));
-        let mut count = |component: &Component| figures.strokes_after += u32::from(holds_ink(component));
-        after.row(y, page, &row.out, &row.certain, &mut count);
+        after.row(y, page, &row.out, &row.certain, &mut |component| is_there(figures, areas, component));
     }
 
     /// No rows follow: what is still open has ended.
     fn end(&mut self) {
-        let Self { before, gone, after, figures, edges, pieces, .. } = self;
-        before.finish(&mut |component| was_there(figures, edges, component));
+        let Self { before, gone, after, figures, areas, edges, pieces, .. } = self;
+        before.finish(&mut |component| was_there(figures, areas, edges, component));
         gone.finish(&mut |component| is_gone(figures, pieces, component));
-        after.finish(&mut |component| figures.strokes_after += u32::from(holds_ink(component)));
+        after.finish(&mut |component| is_there(figures, areas, component));
     }
 
     fn finish(mut self) -> (Figures, Blocks) {
@@ -271,9 +239,9 @@ impl Judge {
         for piece in self.pieces.iter().filter(|piece| is_much || pieces::was_stroke(piece, sharpness)) {
             lose(&mut self.figures, &mut self.blocks, piece);
         }
-        for block in &self.blocks.blocks {
-            self.figures.ink_gained_px += u64::from(block.gained_px);
-        }
+        let [area, area_after] = self.areas;
+        self.figures.ink_grown_percent = u32::try_from(area_after * 100 / area.max(1)).unwrap_or(u32::MAX);
+        self.gains.count(sharpness, &mut self.figures, &mut self.blocks);
         self.figures.clean_change_permille = if self.is_white { self.blocks.clean_change(self.area) } else { None };
         (self.figures, self.blocks)
     }
@@ -287,11 +255,20 @@ fn is_stroke(component: &Component) -> bool {
     holds_ink(component) && component.certain_px * t::STROKE_CERTAIN_ONE_IN >= component.area_px
 }
 
-fn was_there(figures: &mut Figures, edges: &mut Edges, component: &Component) {
+fn was_there(figures: &mut Figures, areas: &mut [u64; 2], edges: &mut Edges, component: &Component) {
     if is_stroke(component) {
+        areas[0] += u64::from(component.area_px);
         figures.strokes += 1;
         figures.ink_px += u64::from(component.certain_px);
         *edges = edges.with(&component.edges);
+    }
+}
+
+/// Ink of the output.
+fn is_there(figures: &mut Figures, areas: &mut [u64; 2], component: &Component) {
+    if holds_ink(component) {
+        areas[1] += u64::from(component.area_px);
+        figures.strokes_after += 1;
     }
 }
 
@@ -319,41 +296,6 @@ fn lose(figures: &mut Figures, blocks: &mut Blocks, piece: &Component) {
     let row = usize::midpoint(piece.top_px, piece.bottom_px) / BLOCK_PX;
     if let Some(block) = blocks.blocks.get_mut(row * blocks.columns + column) {
         block.stroke_px += piece.area_px;
-    }
-}
-
-/// Tells blank cells from those within black boxes, large type and halftones, whose paper cannot be seen from near by.
-struct Lights {
-    /// As light as this a cell must be, levels.
-    least: Vec<u32>,
-    /// The darkest pixel of each.
-    dark: Vec<u8>,
-}
-
-impl Lights {
-    fn of(paper: &Paper) -> Self {
-        let wide = paper::slide(&paper.levels, paper.columns, t::CELL_WIDE, u8::max);
-        let mut sorted = paper.dark.clone();
-        let first = sorted.len() / t::CELL_DARKEST_ONE_IN;
-        let ink = if sorted.is_empty() { 0 } else { u32::from(*sorted.select_nth_unstable(first).1) };
-        let least = |wide: &u8| ink + u32::from(*wide).saturating_sub(ink) * t::CELL_LIGHT_PERCENT / 100;
-        Self { least: wide.iter().map(least).collect(), dark: paper.dark.clone() }
-    }
-
-    /// How many of these pixels, bits of a word of a row whose first cell this is, are light for their surroundings.
-    fn light_px(&self, first: usize, levels: &[u8], word: usize, bits: u64) -> u32 {
-        let is_light = |x: usize| {
-            let (level, least) = (levels.get(x), self.least.get(first + x / CELL_PX));
-            level.zip(least).is_some_and(|(level, least)| u32::from(*level) >= *least)
-        };
-        let count = (0..WORD_PX).filter(|bit| bits >> bit & 1 == 1 && is_light(word * WORD_PX + bit)).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
-    /// Whether the cell, with this mean, is light for its surroundings, and holds nothing much darker.
-    fn is_light(&self, cell: usize, mean: u32) -> bool {
-        let is_even = self.dark.get(cell).is_some_and(|dark| u32::from(*dark) * 100 >= mean * t::CELL_EVEN_PERCENT);
-        is_even && self.least.get(cell).is_some_and(|least| mean >= *least)
     }
 }
 

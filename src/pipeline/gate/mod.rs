@@ -6,6 +6,7 @@
 
 mod bits;
 mod components;
+mod gains;
 mod judge;
 mod paper;
 mod pieces;
@@ -99,6 +100,9 @@ pub struct Figures {
     pub pieces_gone: u32,
     /// Components of the output that hold ink of the page.
     pub strokes_after: u32,
+    /// Pixels of those, percent of the pixels of the strokes with their soft edges.
+    #[serde(default)]
+    pub ink_grown_percent: u32,
     /// Ink of the strokes, pixels.
     pub ink_px: u64,
     /// Of it gone, pixels.

@@ -50,7 +50,7 @@ impl Piece {
 
 /// Mean rise at the edges of a page's strokes, levels.
 pub fn sharpness(strokes: &Edges) -> f32 {
-    if strokes.count == 0 { SHARPNESS_UNKNOWN } else { mean(strokes.rise, strokes.count).max(SHARPNESS_MIN) }
+    if strokes.count == 0 { SHARPNESS_UNKNOWN } else { strokes.mean_rise().max(SHARPNESS_MIN) }
 }
 
 /// Whether it was a stroke, on a page whose strokes have edges of such sharpness.
@@ -75,10 +75,9 @@ fn features(piece: &Component, sharpness: f32) -> [f32; FEATURES] {
     let number = |count: usize| f32::from(u16::try_from(count.max(1)).unwrap_or(u16::MAX));
     let (area, certain) = (number(piece.area_px as usize), number(piece.certain_px as usize));
     let (width, height) = (number(piece.right_px - piece.left_px), number(piece.bottom_px - piece.top_px));
-    let [rise, rise_upright] =
-        [piece.edges, piece.ends].map(|edges| (mean(edges.rise, edges.count) / sharpness).clamp(-0.5, 2.5));
+    let [rise, rise_upright] = [piece.edges, piece.ends].map(|edges| (edges.mean_rise() / sharpness).clamp(-0.5, 2.5));
     let [beyond, beyond_upright] =
-        [piece.edges, piece.ends].map(|edges| (mean(edges.rise_beyond, edges.count) / sharpness).clamp(-1.0, 1.5));
+        [piece.edges, piece.ends].map(|edges| (edges.mean_rise_beyond() / sharpness).clamp(-1.0, 1.5));
     let thickness = area / number(piece.edges.count as usize / 2).max(width);
     let speck = if piece.area_px <= SPECK_PX { 1.0 } else { 0.0 };
     [
@@ -93,12 +92,6 @@ fn features(piece: &Component, sharpness: f32) -> [f32; FEATURES] {
         speck * area / (width * height),
         speck,
     ]
-}
-
-/// A mean of levels, to a sixteenth.
-fn mean(sum: i32, count: u32) -> f32 {
-    let sixteenths = i64::from(sum) * 16 / i64::from(count.max(1));
-    f32::from(i16::try_from(sixteenths).unwrap_or(i16::MAX)) / 16.0
 }
 
 #[cfg(test)]

@@ -176,6 +176,38 @@ fn letters_that_ran_together_are_seen() {
 }
 
 #[test]
+fn parts_of_worn_letters_that_come_together_again_are_no_harm() {
+    // Two rows of each letter have faded, and what is left has soft edges.
+    let is_near = |x: usize, y: usize| is_ink(x, y) || is_ink(x + 1, y) || is_ink(x.saturating_sub(1), y);
+    let page = picture(|x, y| match (is_ink(x, y), is_near(x, y), (8..10).contains(&(y % 24))) {
+        (_, _, true) | (_, false, _) => 235 - grain(x, y, 8),
+        (true, ..) => 30,
+        (false, true, _) => 100,
+    });
+    let whole = verdict(&page, &clean());
+    assert!(whole.figures.strokes > 3 * whole.figures.strokes_after / 2, "{whole:?}");
+    assert_eq!(whole.verdict, Verdict::Clean, "{whole:?}");
+    let swollen = picture(|x, y| if (x.saturating_sub(3)..x + 4).any(|x| is_near(x, y)) { 0 } else { 255 });
+    assert!(verdict(&page, &swollen).harms.contains(&Harm::StrokesMerged));
+}
+
+#[test]
+fn the_inside_of_a_worn_box_is_not_gained() {
+    let text = page(235, 30);
+    let worn = picture(|x, y| {
+        let level = text[y * WIDTH + x];
+        if within(x, y, 200, 200, 160, 120) { level.min(100 - grain(x, y, 12)) } else { level }
+    });
+    let black = |left, top| changed(clean(), 10, left, top, 160, 120);
+    let judged = verdict(&worn, &black(200, 200));
+    assert_eq!((judged.verdict, judged.figures.ink_gained_px), (Verdict::Clean, 0), "{judged:?}");
+    // The same box beside it, and one where there was none.
+    for (page, output) in [(&worn, black(240, 240)), (&text, black(200, 200))] {
+        assert!(verdict(page, &output).harms.contains(&Harm::InkGained));
+    }
+}
+
+#[test]
 fn a_page_that_was_clean_is_not_to_be_changed() {
     let page = clean();
     let same = verdict(&page, &page);

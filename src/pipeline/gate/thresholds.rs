@@ -20,14 +20,13 @@ pub const CELL_BLANK_DEPTH: u32 = 18;
 /// It is mostly ink in the output if its mean is at most this, level.
 pub const CELL_OUT_INK: u8 = 148;
 
-/// … A blank cell is lighter than so much of the way from the page's ink to the brightest paper …, percent
-pub const CELL_LIGHT_PERCENT: u32 = 50;
-/// … within so many cells (192 pixels): the inside of a black box is wider than what paper is looked for in. …
-pub const CELL_WIDE: usize = 24;
-/// … The page's ink is as dark as the darkest pixel of one cell in so many. …
-pub const CELL_DARKEST_ONE_IN: usize = 100;
-/// … And it has no pixel darker than so much of its mean, percent: halftones have.
-pub const CELL_EVEN_PERCENT: u32 = 45;
+/// Ink of the output follows the page, and is not gained, if the page rises at its ends by so much of the rise at the edges of
+/// its strokes: the inside of a worn box is as light as paper, but the box has an edge. Blots of chance rise by less than 0.2 …
+pub const FOLLOWS: f32 = 0.3;
+/// … and so much is enough for a piece with few ends, where grain counts: …
+pub const FOLLOWS_FEW: f32 = 0.15;
+/// … fewer than so many.
+pub const FOLLOWS_ENDS: u32 = 60;
 
 /// An output pixel below this is ink, level.
 pub const OUT_INK: u8 = 128;
@@ -107,6 +106,9 @@ pub const INK_PX_MIN: u64 = 200;
 pub const MERGED_STROKES: u64 = 6;
 /// … by this share, percent: cleaning sharpens, so there are more as a rule.
 pub const MERGED_PERCENT: u64 = 25;
+/// … and they hold more ink than the strokes had with their soft edges, percent: with less, the parts of letters that were
+/// faint or worn came together again, as they should.
+pub const MERGED_GROWN_PERCENT: u32 = 90;
 /// Ink gained in one block, pixels: a blot of 2 pixels in radius.
 pub const GAINED_BLOCK_PX: u32 = 16;
 /// … and on the page.
@@ -114,7 +116,7 @@ pub const GAINED_PX: u64 = 80;
 /// Squares of 8 pixels gained: grain hides single pixels, and three squares can be a letter that was hardly there.
 pub const GAINED_CELLS: u32 = 4;
 /// … unless so many single pixels say the same.
-pub const GAINED_CELL_PX: u64 = 12;
+pub const GAINED_CELL_PX: u64 = 8;
 /// With this share of the page gained the output is of no use, percent.
 pub const GAINED_RUINED_PERCENT: u64 = 4;
 /// Root mean square change of a page that was clean already, per mille of full scale. The network changes such pages by 32.

@@ -131,7 +131,8 @@ fn lost(figures: &Figures) -> (bool, bool) {
 fn merged(figures: &Figures) -> (bool, bool) {
     let there = u64::from(figures.strokes.saturating_sub(figures.pieces_gone));
     let fewer = there.saturating_sub(u64::from(figures.strokes_after));
-    (fewer >= t::MERGED_STROKES && is_share(fewer, there, t::MERGED_PERCENT), false)
+    let is_more_ink = figures.ink_grown_percent >= t::MERGED_GROWN_PERCENT;
+    (is_more_ink && fewer >= t::MERGED_STROKES && is_share(fewer, there, t::MERGED_PERCENT), false)
 }
 
 fn gained(figures: &Figures, blocks: &Blocks, page: &Plane<'_>) -> (bool, bool) {
