@@ -81,6 +81,16 @@ fn a_word_that_is_gone_is_seen_and_where() {
     }
 }
 
+#[test]
+fn two_letters_of_a_faint_page_are_seen_and_one_is_not() {
+    let page = page(230, 150);
+    let lost = |letters: usize| verdict(&page, &changed(clean(), 255, 140, 120, 14 * letters, 24));
+    let (one, two) = (lost(1), lost(2));
+    assert!(two.figures.contrast_percent < thresholds::CONTRAST_FAINT, "{two:?}");
+    assert_eq!((one.verdict, one.figures.strokes_lost), (Verdict::Clean, 1), "{one:?}");
+    assert_eq!((two.verdict, two.figures.strokes_lost), (Verdict::Review, 2), "{two:?}");
+}
+
 /// The letters above, and below them what `below` says: how much darker than the paper.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a level between 0 and 225")]
 fn page_with(below: impl Fn(f64, f64) -> f64) -> Picture {

@@ -120,6 +120,7 @@ fn lost(figures: &Figures) -> (bool, bool) {
     let has_strokes = !is_faint || all >= t::FAINT_STROKES;
     let is_some = if is_faint {
         gone >= t::FAINT_LOST_STROKES
+            || figures.ink_lost_px >= t::FAINT_LOST_INK_PX
             || gone >= t::LOST_STROKES && has_strokes && is_share_of_ink(t::FAINT_LOST_PERCENT)
     } else {
         gone >= t::LOST_STROKES && is_share(gone * 10, all, t::LOST_PERMILLE) || figures.ink_lost_px >= t::LOST_INK_PX
