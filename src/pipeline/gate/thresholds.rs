@@ -107,10 +107,10 @@ pub const INK_PX_MIN: u64 = 200;
 /// Strokes that have run together: fewer components hold the ink than there were strokes.
 pub const MERGED_STROKES: u64 = 6;
 /// … by this share, percent: cleaning sharpens, so there are more as a rule.
-pub const MERGED_PERCENT: u64 = 25;
+pub const MERGED_PERCENT: u64 = 10;
 /// … and they hold more ink than the strokes had with their soft edges, percent: with less, the parts of letters that were
 /// faint or worn came together again, as they should.
-pub const MERGED_GROWN_PERCENT: u32 = 90;
+pub const MERGED_GROWN_PERCENT: u32 = 105;
 /// Ink gained in one block, pixels: a blot of 2 pixels in radius.
 pub const GAINED_BLOCK_PX: u32 = 16;
 /// … and on the page.
