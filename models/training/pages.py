@@ -23,7 +23,6 @@ import numpy as np
 
 import damage
 import ink
-import wear
 from typefaces import faces
 
 CLEAN_EVERY = 25  # one page in 25 is clean on both sides: the network must leave such pages alone
@@ -77,23 +76,12 @@ def office_text(rng: np.random.Generator, side: int, texts: list[np.ndarray]) ->
     return big[y : y + side, x : x + side].astype(np.float32) / 255
 
 
-def damaged(
-    rng: np.random.Generator,
-    clean: np.ndarray,
-    size_px: int,
-    held_out: bool,
-    papers: list[np.ndarray],
-    wearing: np.random.Generator | None = None,
-) -> np.ndarray:
-    """What becomes of a clean page, float32 [side, side], with type of some size: uint8 of the same shape. With a second
-    generator the page may be worn, too."""
+def damaged(rng: np.random.Generator, clean: np.ndarray, size_px: int, held_out: bool, papers: list[np.ndarray]) -> np.ndarray:
+    """What becomes of a clean page, float32 [side, side], with type of some size: uint8 of the same shape."""
     side = clean.shape[0]
     behind = ink.clean_page(rng, side, faces(held_out))[0] if rng.random() < 0.3 else None
-    kind = wear.chosen(wearing) if wearing else None
-    is_bare = wearing is not None and kind is not None and wearing.random() < wear.BARE
-    paper = damage.plain_paper(rng, side) if is_bare else damage.background(rng, side, papers, behind)
-    printed = damage.print_on(rng, paper, clean, size_px)
-    return damage.capture(rng, wear.worn(wearing, kind, printed, paper) if wearing and kind else printed, size_px)
+    paper = damage.background(rng, side, papers, behind)
+    return damage.capture(rng, damage.print_on(rng, paper, clean, size_px), size_px)
 
 
 def page(seed: int, side: int, held_out: bool = False, parts: Office | None = None) -> Pair:
@@ -107,8 +95,7 @@ def page(seed: int, side: int, held_out: bool = False, parts: Office | None = No
     truth = (clean * 255).round().astype(np.uint8)
     if seed % CLEAN_EVERY == 0:
         return Pair(truth, truth, "s")
-    wearing = None if held_out else np.random.default_rng([seed, 1])
-    return Pair(damaged(rng, clean, size_px, held_out, papers, wearing), truth, "s")
+    return Pair(damaged(rng, clean, size_px, held_out, papers), truth, "s")
 
 
 def sheet(seeds: range, side: int, held_out: bool, parts: Office, across: int = 6) -> np.ndarray:

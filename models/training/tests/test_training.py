@@ -16,7 +16,6 @@ import export
 import measure
 import pages
 import train
-import wear
 from model import Denoiser, multiply_adds_per_pixel
 from typefaces import faces
 
@@ -45,26 +44,6 @@ def test_a_page_depends_on_its_seed_only() -> None:
 def test_one_page_in_25_is_clean_on_both_sides() -> None:
     pair = pages.page(50, 128)
     assert np.array_equal(pair.noisy, pair.clean)
-
-
-@pytest.mark.parametrize("kind", [kind for kind, _ in wear.KINDS])
-def test_each_kind_of_wear_changes_a_page_and_comes_from_its_seed(kind: wear.Kind) -> None:
-    printed, paper = np.full((2, 96, 96), 0.9, np.float32)
-    printed[20:24, 10:80] = 0.1
-    worn = [wear.worn(np.random.default_rng(seed), kind, printed, paper) for seed in (*range(8), 0)]
-    assert all(page.dtype == np.float32 and page.shape == (96, 96) for page in worn)
-    assert all(page.min() >= 0 and page.max() <= 1.05 for page in worn)
-    assert np.array_equal(worn[0], worn[-1])
-    assert any(np.abs(page - printed).max() > 0.1 for page in worn)
-
-
-def test_pages_to_measure_on_are_never_worn(monkeypatch: pytest.MonkeyPatch) -> None:
-    def both(share: float) -> list[np.ndarray]:
-        monkeypatch.setattr(wear, "SHARE", share)
-        return [pages.page(11, 128, held_out).noisy for held_out in (False, True)]
-
-    (sound, held), (worn, held_again) = both(0.0), both(1.0)
-    assert not np.array_equal(sound, worn) and np.array_equal(held, held_again)
 
 
 def test_held_out_fonts_are_never_trained_with() -> None:
