@@ -93,6 +93,27 @@ class Single(Denoiser):
         super().__init__(widths, bottom_blocks)
 
 
+class WideBottom(Denoiser):
+    """128 channels at the lowest level in place of 96."""
+
+    def __init__(self, widths: tuple[int, ...], **shape: Any) -> None:
+        super().__init__((*widths[:-1], 128), **shape)
+
+
+class DeepBottom(Denoiser):
+    """Two blocks at the lowest level in place of one."""
+
+    def __init__(self, bottom_blocks: int, **shape: Any) -> None:
+        super().__init__(bottom_blocks=bottom_blocks + 1, **shape)
+
+
+class Lower(Denoiser):
+    """The second blocks on the way up at strides 4 and 8 in place of 2 and 4: as many multiply-adds, more weights."""
+
+    def __init__(self, refine_blocks: tuple[int, ...], **shape: Any) -> None:
+        super().__init__(refine_blocks=(0, *refine_blocks), **shape)
+
+
 SHIPPED = "as it is"
 # Not a network: the one that is shipped, trained by AdamW alone.
 ADAMW = "AdamW alone"
@@ -100,6 +121,9 @@ IDEAS: dict[str, type[Denoiser]] = {
     SHIPPED: Denoiser,
     ADAMW: Denoiser,
     "no second blocks": Single,
+    "second blocks lower": Lower,
+    "wide bottom": WideBottom,
+    "deep bottom": DeepBottom,
     "one paper": OnePaper,
     "no stretched pages": Unstretched,
     "gated": Gated,
